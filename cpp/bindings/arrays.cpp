@@ -1,0 +1,274 @@
+#include "arrays.hpp"
+
+#include <limits>
+
+#include "../threads/team.hpp"
+
+namespace rnnfast {
+namespace {
+
+std::string prefix(const char* cell, const char* name) { return std::string(cell) + ": " + name; }
+
+[[noreturn]] void bad_value(const std::string& text) { throw py::value_error(text); }
+
+std::string join(const std::vector<index>& shape) {
+  std::string text("(");
+  for (size_t i = 0; i < shape.size(); ++i) text.append(i ? ", " : "").append(std::to_string(shape[i]));
+  return text + (shape.size() == 1 ? ",)" : ")");
+}
+
+std::string dtype_name(const py::array& a) { return py::str(a.dtype()).cast<std::string>(); }
+
+bool is_integer(const py::array& a) {
+  const char kind = a.dtype().kind();
+  return kind == 'i' || kind == 'u';
+}
+
+void expect_axes(const char* cell, const py::array& x, std::initializer_list<py::ssize_t> allowed,
+                 const char* meaning) {
+  for (py::ssize_t n : allowed)
+    if (x.ndim() == n) return;
+  bad_value(prefix(cell, "x") + " has shape " + repr_shape(x) + ", expected " + meaning);
+}
+
+// Tokens as int32, each checked; `at` turns an index in memory into one the user knows.
+py::array checked_tokens(const Spec& spec, const py::array& x) {
+  const char* cell = spec.traits().name;
+  const Array<int64_t> wide(x);
+  py::array_t<int32_t> narrow(std::vector<py::ssize_t>(x.shape(), x.shape() + x.ndim()));
+  const int64_t* from = wide.data();
+  int32_t* to = narrow.mutable_data();
+  for (py::ssize_t i = 0; i < wide.size(); ++i) {
+    if (from[i] < 0 || from[i] >= spec.input) {
+      std::string where;
+      py::ssize_t rest = i;
+      for (py::ssize_t axis = x.ndim() - 1; axis >= 0; --axis) {
+        where = std::to_string(rest % x.shape(axis)) + (where.empty() ? "" : ", ") + where;
+        rest /= x.shape(axis);
+      }
+      bad_value(prefix(cell, "x[") + where + "] is token " + std::to_string(from[i]) +
+                ", expected 0 <= token < input_size=" + std::to_string(spec.input));
+    }
+    to[i] = static_cast<int32_t>(from[i]);
+  }
+  return narrow;
+}
+
+void expect_features(const Spec& spec, const py::array& x) {
+  const index features = x.shape(x.ndim() - 1);
+  if (features != spec.input)
+    bad_value(prefix(spec.traits().name, "x") + " has " + std::to_string(features) +
+              " features in its last axis, expected input_size=" + std::to_string(spec.input));
+}
+
+template <class Real>
+Input<Real> make_input(const Spec& spec, const Extent& extent, py::array x, bool tokens) {
+  Input<Real> in{extent, {}, {}, {}};
+  if (tokens) {
+    in.kept = checked_tokens(spec, x);
+    in.tokens = extent.rows(static_cast<const int32_t*>(in.kept.data()), 1);
+  } else {
+    in.kept = as_real<Real>(spec.traits().name, "x", x);
+    in.x = extent.rows(static_cast<const Real*>(in.kept.data()), spec.input);
+  }
+  return in;
+}
+
+}  // namespace
+
+std::string repr_shape(const py::array& a) {
+  return join(std::vector<index>(a.shape(), a.shape() + a.ndim()));
+}
+
+std::string type_name(py::handle object) {
+  return py::str(py::type::handle_of(object).attr("__name__")).cast<std::string>();
+}
+
+py::array as_array(const char* cell, const char* name, py::handle object) {
+  if (py::isinstance<py::array>(object)) return py::reinterpret_borrow<py::array>(object);
+  if (!PyType_Check(object.ptr()) && py::hasattr(object, "__array__"))
+    return py::array(py::reinterpret_borrow<py::object>(object));
+  throw py::type_error(prefix(cell, name) + " is a " + type_name(object) +
+                       ", expected a NumPy array");
+}
+
+template <class Real>
+Array<Real> as_real(const char* cell, const char* name, py::handle object) {
+  const py::array a = as_array(cell, name, object);
+  if (a.dtype().kind() != 'f')
+    bad_value(prefix(cell, name) + " has dtype " + dtype_name(a) + ", expected floating point");
+  return Array<Real>(a);
+}
+
+void expect_shape(const char* cell, const char* name, const py::array& a,
+                  const std::vector<index>& expected, const char* meaning) {
+  if (std::vector<index>(a.shape(), a.shape() + a.ndim()) == expected) return;
+  bad_value(prefix(cell, name) + " has shape " + repr_shape(a) + ", expected " + meaning + " = " +
+            join(expected));
+}
+
+std::vector<index> Extent::shape(index columns) const {
+  std::vector<index> s;
+  if (!batched)
+    s = {steps};
+  else if (batch_first)
+    s = {batch, steps};
+  else
+    s = {steps, batch};
+  if (columns >= 0) s.push_back(columns);
+  return s;
+}
+
+template <class Real>
+Input<Real> as_input(const Spec& spec, py::handle object) {
+  const char* cell = spec.traits().name;
+  const py::array x = as_array(cell, "x", object);
+  const bool tokens = is_integer(x), first = spec.batch_first;
+  if (tokens)
+    expect_axes(cell, x, {1, 2}, first ? "tokens (B, T) or (T,)" : "tokens (T, B) or (T,)");
+  else
+    expect_axes(cell, x, {2, 3}, first ? "(B, T, I) or (T, I)" : "(T, B, I) or (T, I)");
+  if (!tokens && x.dtype().kind() != 'f')
+    bad_value(prefix(cell, "x") + " has dtype " + dtype_name(x) +
+              ", expected floating point, or integers for tokens");
+  if (!tokens) expect_features(spec, x);
+  const bool batched = x.ndim() == (tokens ? 2 : 3);
+  Extent extent{x.shape(0), 1, batched, first};
+  if (batched) {
+    extent.steps = x.shape(first ? 1 : 0);
+    extent.batch = x.shape(first ? 0 : 1);
+  }
+  if (extent.steps == 0)
+    bad_value(prefix(cell, "x") + " has shape " + repr_shape(x) +
+              ", expected at least one time step");
+  return make_input<Real>(spec, extent, x, tokens);
+}
+
+template <class Real>
+Input<Real> as_step_input(const Spec& spec, py::handle object) {
+  const char* cell = spec.traits().name;
+  const bool scalar = py::isinstance<py::int_>(object) && !py::isinstance<py::bool_>(object);
+  const bool number = PyIndex_Check(object.ptr()) && !py::isinstance<py::array>(object) &&
+                      !py::isinstance<py::bool_>(object);
+  const py::array x = scalar || number ? py::array(py::int_(py::reinterpret_borrow<py::object>(object)))
+                                       : as_array(cell, "x", object);
+  const bool tokens = is_integer(x);
+  if (tokens)
+    expect_axes(cell, x, {0, 1}, "tokens (B,) or ()");
+  else
+    expect_axes(cell, x, {1, 2}, "one time step (B, I) or (I,)");
+  if (!tokens && x.dtype().kind() != 'f')
+    bad_value(prefix(cell, "x") + " has dtype " + dtype_name(x) +
+              ", expected floating point, or integers for tokens");
+  if (!tokens) expect_features(spec, x);
+  const bool batched = x.ndim() == (tokens ? 1 : 2);
+  return make_input<Real>(spec, Extent{1, batched ? x.shape(0) : 1, batched, false}, x, tokens);
+}
+
+Sequences as_sequences(const Spec& spec, const Extent& extent, py::handle lengths,
+                       py::handle reset) {
+  const char* cell = spec.traits().name;
+  std::vector<index> length(extent.batch, extent.steps);
+  bool full = true;
+  if (!lengths.is_none()) {
+    const py::array given = py::module_::import("numpy").attr("asarray")(lengths);
+    if (given.size() != 0 && !is_integer(given))
+      bad_value(prefix(cell, "lengths") + " has dtype " + dtype_name(given) +
+                ", expected integers");
+    if (extent.batched || given.ndim() != 0)
+      expect_shape(cell, "lengths", given, {extent.batch}, "(B,)");
+    const Array<int64_t> wide(given);
+    for (index b = 0; b < extent.batch; ++b) {
+      length[b] = wide.data()[b];
+      full = full && length[b] == extent.steps;
+      if (length[b] < 0 || length[b] > extent.steps)
+        bad_value(prefix(cell, "lengths[") + std::to_string(b) + "] is " +
+                  std::to_string(length[b]) + ", expected 0 <= length <= T=" +
+                  std::to_string(extent.steps));
+    }
+  }
+  if (reset.is_none()) {
+    if (full) return {extent.steps, extent.batch};
+    return {extent.steps, extent.batch, length.data(), nullptr, 0, 0};
+  }
+  const py::array given = as_array(cell, "reset", reset);
+  if (given.dtype().kind() != 'b')
+    bad_value(prefix(cell, "reset") + " has dtype " + dtype_name(given) + ", expected bool");
+  expect_shape(cell, "reset", given, extent.shape(-1), extent.batch_first ? "(B, T)" : "(T, B)");
+  const Array<bool> flags(given);
+  const auto rows = extent.rows(flags.data(), 1);
+  return {extent.steps, extent.batch, length.data(), flags.data(), rows.step, rows.row};
+}
+
+std::vector<index> state_shape(const Spec& spec, const Extent& extent, index columns) {
+  if (!extent.batched) return {spec.layers * spec.directions, columns};
+  return {spec.layers * spec.directions, extent.batch, columns};
+}
+
+template <class Real>
+StateArrays<Real> as_state(const Spec& spec, const Extent& extent, const char* name,
+                           py::handle object) {
+  StateArrays<Real> state;
+  if (object.is_none()) return state;
+  const char* cell = spec.traits().name;
+  const auto part = [&](const std::string& label, py::handle value, index columns,
+                        const char* letter) {
+    const py::array a = as_array(cell, label.c_str(), value);
+    const std::string meaning = extent.batched ? std::string("(L*D, B, ") + letter + ")"
+                                               : std::string("(L*D, ") + letter + ")";
+    expect_shape(cell, label.c_str(), a, state_shape(spec, extent, columns), meaning.c_str());
+    return as_real<Real>(cell, label.c_str(), a);
+  };
+  const char* output = spec.projection ? "P" : "H";
+  if (!spec.traits().has_cell_state) {
+    state.h = part(name, object, spec.output(), output);
+    return state;
+  }
+  if (!(py::isinstance<py::tuple>(object) || py::isinstance<py::list>(object)))
+    throw py::type_error(prefix(cell, name) + " is a " + type_name(object) +
+                         ", expected a pair (h, c)");
+  const auto pair = py::reinterpret_borrow<py::sequence>(object);
+  if (pair.size() != 2)
+    bad_value(prefix(cell, name) + " has " + std::to_string(pair.size()) +
+              " parts, expected the pair (h, c)");
+  const py::object h = pair[0], c = pair[1];
+  if (!h.is_none()) state.h = part(std::string(name) + "[0]", h, spec.output(), output);
+  if (!c.is_none()) state.c = part(std::string(name) + "[1]", c, spec.hidden, "H");
+  return state;
+}
+
+int as_thread_count(py::handle object) {
+  if (object.is_none()) return default_threads();
+  if (py::isinstance<py::bool_>(object) || !PyIndex_Check(object.ptr()))
+    throw py::type_error("num_threads is a " + type_name(object) + ", expected an integer");
+  const py::int_ number(py::reinterpret_borrow<py::object>(object));
+  int overflow = 0;
+  const long long n = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
+  if (overflow || n < 1 || n > max_threads)
+    bad_value("num_threads is " + py::str(number).cast<std::string>() + ", expected 1 to " +
+              std::to_string(max_threads));
+  return static_cast<int>(n);
+}
+
+template <class Real>
+py::array_t<Real> new_array(const std::vector<index>& shape) {
+  index count = 1;
+  for (index n : shape)
+    if (__builtin_mul_overflow(count, n, &count)) throw std::bad_alloc();
+  constexpr index large = 16 * 1024;
+  if (count < large) return py::array_t<Real>(shape);
+  Buffer<Real> memory(count);
+  const py::capsule owner(memory.data(), [](void* block) { release_block(block); });
+  return py::array_t<Real>(shape, memory.release(), owner);
+}
+
+#define RNNFAST_INSTANTIATE(Real)                                                          \
+  template Array<Real> as_real<Real>(const char*, const char*, py::handle);                \
+  template Input<Real> as_input<Real>(const Spec&, py::handle);                            \
+  template Input<Real> as_step_input<Real>(const Spec&, py::handle);                       \
+  template StateArrays<Real> as_state<Real>(const Spec&, const Extent&, const char*, py::handle); \
+  template py::array_t<Real> new_array<Real>(const std::vector<index>&);
+RNNFAST_INSTANTIATE(float)
+RNNFAST_INSTANTIATE(double)
+
+}  // namespace rnnfast

@@ -1,0 +1,93 @@
+// From Python objects to checked views, and the text of every error about an argument.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "../contract.hpp"
+#include "../network/sequence.hpp"
+#include "../network/spec.hpp"
+#include "../network/workspace.hpp"
+
+namespace rnnfast {
+
+namespace py = pybind11;
+
+// C-contiguous, aligned, native byte order.
+template <class T>
+using Array = py::array_t<T, py::array::c_style | py::array::forcecast |
+                                 py::detail::npy_api::NPY_ARRAY_ALIGNED_>;
+
+std::string repr_shape(const py::array& a);
+std::string type_name(py::handle object);
+
+// A NumPy array as it is, or what the object's own __array__ makes; TypeError for all else.
+py::array as_array(const char* cell, const char* name, py::handle object);
+
+// Floating-point data as an array of the layer's type, copied only where it must be.
+template <class Real>
+Array<Real> as_real(const char* cell, const char* name, py::handle object);
+
+// Throws ValueError unless the shape is as expected; `meaning` names the axes: "(L*D, B, H)".
+void expect_shape(const char* cell, const char* name, const py::array& a,
+                  const std::vector<index>& expected, const char* meaning);
+
+// The leading axes of a call.
+struct Extent {
+  index steps, batch;
+  bool batched;
+  bool batch_first;
+
+  std::vector<index> shape(index columns) const;  // of x, y and their like; columns < 0: none
+  // Rows of an array of that shape.
+  template <class T>
+  Rows<T> rows(T* data, index columns) const {
+    if (batch_first && batched) return {data, columns, steps * columns, nullptr};
+    return {data, batch * columns, columns, nullptr};
+  }
+};
+
+// x: features or tokens.
+template <class Real>
+struct Input {
+  Extent extent;
+  py::array kept;  // owns what the rows point to
+  Rows<const Real> x;
+  Rows<const int32_t> tokens;
+};
+
+template <class Real>
+Input<Real> as_input(const Spec& spec, py::handle object);
+// One time step: (B, I) or (I,), tokens (B,) or ().
+template <class Real>
+Input<Real> as_step_input(const Spec& spec, py::handle object);
+
+Sequences as_sequences(const Spec& spec, const Extent& extent, py::handle lengths,
+                       py::handle reset);
+
+// h, or (h, c) for cells with a cell state; None stands for zeros.
+template <class Real>
+struct StateArrays {
+  std::optional<Array<Real>> h, c;
+  const Real* h_data() const { return h ? h->data() : nullptr; }
+  const Real* c_data() const { return c ? c->data() : nullptr; }
+};
+
+template <class Real>
+StateArrays<Real> as_state(const Spec& spec, const Extent& extent, const char* name,
+                           py::handle object);
+
+std::vector<index> state_shape(const Spec& spec, const Extent& extent, index columns);
+
+// None: the default.
+int as_thread_count(py::handle object);
+
+// Uninitialised; large ones come from the workspace, whose pages are already there.
+template <class Real>
+py::array_t<Real> new_array(const std::vector<index>& shape);
+
+}  // namespace rnnfast

@@ -1,0 +1,53 @@
+// The compiled half of a Python layer: one class for both element types.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <memory>
+
+#include "../network/spec.hpp"
+
+namespace rnnfast {
+
+namespace py = pybind11;
+
+// What a training call leaves for backward. Opaque to Python.
+class PyTape {
+ public:
+  virtual ~PyTape() = default;
+  virtual py::object dropout_seed() const = 0;
+};
+
+class PyPacked {
+ public:
+  virtual ~PyPacked() = default;
+};
+
+class PyLayer {
+ public:
+  virtual ~PyLayer() = default;
+  // [(name, shape, offset)]
+  virtual py::list parameters() const = 0;
+  // (y, state, tape or None)
+  virtual py::tuple forward(py::array parameters, py::handle x, py::handle state,
+                            py::handle lengths, py::handle reset, bool record, uint64_t seed,
+                            py::handle num_threads, const PyPacked* packed) const = 0;
+  // (dx or None, dstate)
+  virtual py::tuple backward(py::array parameters, PyTape& tape, py::handle dy, py::handle dstate,
+                             py::array dparameters, bool input_gradient,
+                             py::handle num_threads) const = 0;
+  virtual py::tuple step(py::array parameters, py::handle x, py::handle state,
+                         py::handle num_threads) const = 0;
+  virtual std::unique_ptr<PyPacked> pack(py::array parameters, py::handle num_threads) const = 0;
+};
+
+std::unique_ptr<PyLayer> make_layer(const std::string& dtype, const Spec& spec);
+Spec make_spec(const std::string& cell, index input_size, index hidden_size, index num_layers,
+               bool bias, bool batch_first, double dropout, bool bidirectional, index proj_size,
+               bool reset_after, const std::string& nonlinearity);
+
+// Runs on the calling thread, which holds no GIL: whether a signal wants Python's attention.
+bool interrupted();
+
+}  // namespace rnnfast

@@ -1,0 +1,62 @@
+// The extension module rnnfast._core: a table of contents.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "../dispatch/cpu.hpp"
+#include "../dispatch/dispatch.hpp"
+#include "../threads/team.hpp"
+#include "arrays.hpp"
+#include "layer.hpp"
+#include "probes.hpp"
+
+namespace rnnfast {
+
+PYBIND11_MODULE(_core, m) {
+  current();  // an unknown RNNFAST_ISA fails the import
+  default_threads();
+
+  py::class_<PyTape>(m, "Tape").def_property_readonly("dropout_seed", &PyTape::dropout_seed);
+  py::class_<PyPacked>(m, "Packed");
+  py::class_<PyLayer>(m, "Layer")
+      .def(py::init([](const std::string& cell, const std::string& dtype, index input_size,
+                       index hidden_size, index num_layers, bool bias, bool batch_first,
+                       double dropout, bool bidirectional, index proj_size, bool reset_after,
+                       const std::string& nonlinearity) {
+             return make_layer(dtype, make_spec(cell, input_size, hidden_size, num_layers, bias,
+                                                batch_first, dropout, bidirectional, proj_size,
+                                                reset_after, nonlinearity));
+           }),
+           py::arg("cell"), py::arg("dtype"), py::arg("input_size"), py::arg("hidden_size"),
+           py::arg("num_layers"), py::arg("bias"), py::arg("batch_first"), py::arg("dropout"),
+           py::arg("bidirectional"), py::arg("proj_size"), py::arg("reset_after"),
+           py::arg("nonlinearity"))
+      .def("parameters", &PyLayer::parameters)
+      .def("forward", &PyLayer::forward, py::arg("parameters"), py::arg("x"), py::arg("state"),
+           py::arg("lengths"), py::arg("reset"), py::arg("record"), py::arg("seed"),
+           py::arg("num_threads"), py::arg("packed") = nullptr)
+      .def("backward", &PyLayer::backward, py::arg("parameters"), py::arg("tape"), py::arg("dy"),
+           py::arg("dstate"), py::arg("dparameters"), py::arg("input_gradient"),
+           py::arg("num_threads"))
+      .def("step", &PyLayer::step, py::arg("parameters"), py::arg("x"), py::arg("state"),
+           py::arg("num_threads"))
+      .def("pack", &PyLayer::pack, py::arg("parameters"), py::arg("num_threads"));
+
+  m.def("isa", [] { return current().name; });
+  m.def("isas", [] {
+    std::vector<std::string> names;
+    for (const auto& set : instruction_sets()) names.push_back(set.name);
+    return names;
+  });
+  m.def("use_isa", [](const std::string& name) { use(name); }, py::arg("name"));
+  m.def("cpu", cpu_name);
+  m.def("compiler", compiler_name);
+  m.def("get_num_threads", default_threads);
+  m.def("set_num_threads", [](py::object n) { set_default_threads(as_thread_count(n)); },
+        py::arg("num_threads"));
+  m.def("activation", activation, py::arg("name"), py::arg("x"));
+  m.def("measure_fma_peak", measure_fma_peak, py::arg("dtype"), py::arg("num_threads"),
+        py::arg("seconds"));
+}
+
+}  // namespace rnnfast

@@ -1,0 +1,174 @@
+// What the network asks of the kernels: plain structs and one table of functions per instruction
+// set. Letters: T steps, B batch, I input size, H hidden size, P output size (H, or the LSTM
+// projection), N rows = sum of the active batch over all steps.
+//
+// Rows. Sequences are ordered by falling length, so that the active rows of step t are the first
+// offset[t+1] - offset[t] of the batch; row number offset[t] + b holds (t, b) in every recorded
+// array. Without lengths offset[t] = t·B.
+//
+// Ownership. All memory belongs to the caller. Arrays marked [B][H'] have their last axis padded
+// to `padded(H)` and start on 64 bytes. Unless a comment says "in place", inputs are not written.
+#pragma once
+
+#include <stdint.h>
+
+#include "cells.hpp"
+
+namespace rnnfast {
+
+using index = int64_t;
+
+// Rows of a sequence array: (t, b) lies at base + offset[t]·row + b·row where offset is given
+// (packed), else at base + t·step + b·row (the user's own array, time or batch first).
+template <class Real>
+struct Rows {
+  Real* base = nullptr;
+  index step = 0;
+  index row = 0;
+  const index* offset = nullptr;
+
+  Real* at(index t, index b) const { return base + (offset ? offset[t] * row : t * step) + b * row; }
+  explicit operator bool() const { return base != nullptr; }
+};
+
+struct Size {
+  index input;
+  index hidden;
+  index output;
+  Nonlinearity nonlinearity;
+};
+
+struct Timeline {
+  index steps;
+  const index* offset;  // [T + 1]
+  bool reverse;
+
+  index rows(index t) const { return offset[t + 1] - offset[t]; }
+  index total() const { return offset[steps]; }
+  // The step that is processed as number p.
+  index time(index p) const { return reverse ? steps - 1 - p : p; }
+};
+
+// One layer and direction in PyTorch's layout; absent parts are null.
+template <class Real>
+struct Weights {
+  Real* w_ih;  // [G·H][I]
+  Real* w_hh;  // [G·H][P]
+  Real* b_ih;  // [G·H]
+  Real* b_hh;  // [G·H]
+  Real* w_hr;  // [P][H]
+};
+
+// A thread's share of a kernel call. Threads split the batch (own rows, all units, no waiting)
+// or the units (own units, all rows, meeting after every phase of a step).
+struct Worker {
+  int index;
+  int count;
+  bool split_units;
+  void* team;
+  bool (*meet)(void* team, int index);     // barrier; false: stop
+  bool (*proceed)(void* team, int index);  // false: stop
+};
+
+template <class Real>
+struct Forward {
+  Size size;
+  Timeline time;
+  Weights<const Real> weights;
+  const Real* packed;     // from pack_forward; null: products read `weights` as they lie
+  Rows<const Real> x;     // null where tokens are given
+  const int32_t* tokens;  // [N], each in 0 … I - 1
+  const Real* h0;         // [B][P']
+  Real* c;                // [B][H'], in place: initial → final cell state
+  Rows<Real> y;           // assigned; also read back as h
+  Real* gates;            // recording: [panels][N][width], saved for BPTT; else scratch for B rows
+  Real* cells;            // recording: [N][H'], saved c_t; else null
+  Real* operand;          // second product's input, [N][H'] when recording, else scratch [B][H']
+  const Real* input;      // optional W_ih x + bias of every row, from input_product
+  bool record;
+};
+
+template <class Real>
+struct Backward {
+  Size size;
+  Timeline time;
+  const Real* packed;  // from pack_backward
+  Rows<const Real> y;
+  Rows<const Real> dy;  // may be null: zero
+  const Real* h0;       // [B][P']
+  const Real* c0;       // [B][H']
+  const Real* cells;    // [N][H']
+  Real* gates;          // in place: saved gates → gradients of the pre-activations
+  Real* projected;      // [panels][N][width], assigned: dh_t of the projected LSTM
+  Real* dh;             // [B][P'], in place: gradient of the final → of the initial h
+  Real* dc;             // [B][H'], the same for c
+  Rows<Real> dx;        // null where not wanted
+  bool add_dx;          // dx is added to; else assigned
+};
+
+// `count` rows of a left operand whose partners are rows first, first + stride, … of the tape.
+template <class Real>
+struct Run {
+  const Real* a;
+  index a_stride;
+  index row;
+  index row_stride;
+  index count;
+};
+
+template <class Real>
+struct Runs {
+  const Run<Real>* data;
+  index size;
+};
+
+template <class Real>
+struct WeightGradient {
+  Size size;
+  index rows;             // N
+  const Real* gates;      // gradients of the pre-activations
+  const Real* projected;  // gradients of the projected h
+  Runs<Real> x;           // x_t, h_{t-1} and the operand beside the rows of the tape
+  Runs<Real> h;
+  Runs<Real> operand;
+  const int32_t* tokens;  // [N] instead of x
+  Weights<Real> d;        // assigned
+  Real* scratch;          // gradient_scratch(size, threads) elements for each thread
+};
+
+// Element counts of the buffers that depend on the instruction set's lanes and tiles.
+struct Sizes {
+  index packed_forward;
+  index packed_backward;
+  index gates_per_row;      // panels · width
+  index input_per_row;      // of Forward::input
+  index projected_per_row;
+  index padded_hidden;      // H'
+  index padded_output;      // P'
+  index panels;             // shares that a unit split can hand out
+};
+
+template <class Real>
+struct CellKernels {
+  Sizes (*sizes)(const Size&);
+  void (*pack_forward)(const Size&, const Weights<const Real>&, Real* packed, const Worker&);
+  void (*pack_backward)(const Size&, const Weights<const Real>&, Real* packed, const Worker&);
+  void (*input_product)(const Forward<Real>&, Real* input, const Worker&);
+  void (*forward)(const Forward<Real>&, const Worker&);
+  void (*backward)(const Backward<Real>&, const Worker&);
+  index (*gradient_scratch)(const Size&, int threads);
+  void (*weight_gradient)(const WeightGradient<Real>&, const Worker&);
+};
+
+template <class Real>
+struct KernelTable {
+  CellKernels<Real> cell[cell_count];
+  // y[i] = keep(seed + i) ? scale · x[i] : 0, splitmix64 deciding; x may be y.
+  void (*dropout)(const Real* x, Real* y, index n, uint64_t seed, double probability);
+  void (*tanh)(const Real* x, Real* y, index n);
+  void (*sigmoid)(const Real* x, Real* y, index n);
+  // Floating-point operations done by `rounds` rounds of independent multiply-adds.
+  double (*fma_probe)(index rounds);
+};
+
+}  // namespace rnnfast

@@ -1,0 +1,39 @@
+// Which instruction set's kernels serve: chosen once, at import, and only ever lowered by
+// RNNFAST_ISA.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "../contract.hpp"
+
+namespace rnnfast {
+
+struct InstructionSet {
+  std::string name;
+  const KernelTable<float>* f32;
+  const KernelTable<double>* f64;
+};
+
+// Compiled in and supported by this machine, best last.
+const std::vector<InstructionSet>& instruction_sets();
+
+// The best of `names` (best last), or the one that `wanted` names; empty means no wish.
+// Throws std::invalid_argument for a name that is not there.
+size_t choose(const std::vector<std::string>& names, const std::string& wanted);
+
+const InstructionSet& current();
+void use(const std::string& name);
+
+template <class Real>
+const KernelTable<Real>& table(const InstructionSet& set);
+template <>
+inline const KernelTable<float>& table(const InstructionSet& set) {
+  return *set.f32;
+}
+template <>
+inline const KernelTable<double>& table(const InstructionSet& set) {
+  return *set.f64;
+}
+
+}  // namespace rnnfast

@@ -1,0 +1,74 @@
+// The GRU with the reset gate after the recurrent product (PyTorch, cuDNN).
+//   forward   r, z = σ(W_i x_t + b_i + W_h h_{t-1} + b_h)
+//             s = W_hn h_{t-1} + b_hn,  n = tanh(W_in x_t + b_in + r ∘ s)
+//             h_t = (1 - z) ∘ n + z ∘ h_{t-1}
+//   backward  da_n = dh∘(1-z)∘(1-n²)   da_z = dh∘(h_{t-1}-n)∘z∘(1-z)
+//             da_r = da_n∘s∘r∘(1-r)    ds = da_n∘r                    dh_{t-1} += dh∘z
+// Panels hold n r z s: x feeds the first three, h the last three, each without a gap.
+#pragma once
+
+#include "../activations.hpp"
+#include "../backward.hpp"
+#include "../forward.hpp"
+
+namespace rnnfast::RNNFAST_ISA {
+
+template <class Real>
+struct GruGates {
+  static constexpr Layout layout{4, false, {2, 0, 1, 2}};
+  static constexpr Slots x{0, 3}, h{1, 3};
+  static constexpr bool second = false;
+
+  static long units(const Size& s) { return s.hidden; }
+  static long depth(const Size& s) { return s.output; }
+  static const Real* matrix(const Weights<const Real>& w) { return w.w_hh; }
+  static const Real* bias(const Weights<const Real>& w) { return w.b_hh; }
+
+  static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
+    constexpr long w = lanes<Real>;
+    const long unit = at.panel * w, left = f.size.hidden - unit;
+    for (int m = 0; m < at.rows; ++m, acc += 4 * w) {
+      const Vec<Real> r = sigmoid<Real>(load(acc + w)), z = sigmoid<Real>(load(acc + 2 * w));
+      const Vec<Real> s = load(acc + 3 * w), n = tanh<Real>(load(acc) + r * s);
+      const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, left);
+      store_first(f.y.at(at.t, at.b + m) + unit, n + z * (h - n), left);
+      if (!f.record) continue;
+      Real* gates = f.gates + (at.panel * at.tape_rows + at.tape_row + m) * 4 * w;
+      store(gates, n);
+      store(gates + w, r);
+      store(gates + 2 * w, z);
+      store(gates + 3 * w, s);
+    }
+  }
+};
+
+template <class Real>
+struct Gru {
+  using First = GruGates<Real>;
+  static constexpr bool two_phases = false;
+  static constexpr bool carries = true;
+  static constexpr Slots dx{0, 3}, dh{1, 3};
+
+  static void derive(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
+    constexpr Layout columns = one_gate_layout(0);
+    constexpr long w = lanes<Real>;
+    const int vectors = columns.vectors_of<Real>(at.panel, g.size.hidden);
+    for (int v = 0; v < vectors; ++v) {
+      const long unit = columns.unit<Real>(at.panel, v);
+      Real* tape = g.gates + (unit / w * g.time.total() + at.tape_row) * 4 * w;
+      for (int m = 0; m < at.rows; ++m, tape += 4 * w) {
+        const Vec<Real> n = load(tape), r = load(tape + w), z = load(tape + 2 * w);
+        const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, g.size.hidden - unit);
+        const Vec<Real> dh = load(acc + m * columns.width<Real>() + v * w);
+        const Vec<Real> dn = dh * (Real{1} - z) * (Real{1} - n * n);
+        store(tape + w, dn * load(tape + 3 * w) * r * (Real{1} - r));
+        store(tape + 2 * w, dh * (h - n) * z * (Real{1} - z));
+        store(tape, dn);
+        store(tape + 3 * w, dn * r);
+        store(g.dh + (at.b + m) * padded<Real>(g.size.output) + unit, dh * z);
+      }
+    }
+  }
+};
+
+}  // namespace rnnfast::RNNFAST_ISA

@@ -1,0 +1,147 @@
+// The GRU with the reset gate before the recurrent product (Cho et al. 2014, arXiv:1406.1078).
+//   forward   r, z = σ(W_i x_t + b_i + W_h h_{t-1} + b_h)
+//             n = tanh(W_in x_t + b_in + W_hn (r ∘ h_{t-1}) + b_hn)
+//             h_t = (1 - z) ∘ n + z ∘ h_{t-1}
+//   backward  da_n = dh∘(1-z)∘(1-n²)   da_z = dh∘(h_{t-1}-n)∘z∘(1-z)
+//             d(r∘h) = W_hnᵀ da_n      da_r = d(r∘h)∘h_{t-1}∘r∘(1-r)
+//             dh_{t-1} += dh∘z + d(r∘h)∘r
+// Panels hold n r z. The second product needs r ∘ h of every unit, hence a phase of its own.
+#pragma once
+
+#include "../activations.hpp"
+#include "../backward.hpp"
+#include "../forward.hpp"
+
+namespace rnnfast::RNNFAST_ISA {
+
+// Leaves W_in x_t + b_in, r and z in the tape (or its one-step stand-in) and r ∘ h in the operand.
+template <class Real>
+struct ResetGates {
+  static constexpr Layout layout{3, false, {2, 0, 1}};
+  static constexpr Slots x{0, 3}, h{1, 2};
+  static constexpr bool second = false;
+
+  static long units(const Size& s) { return s.hidden; }
+  static long depth(const Size& s) { return s.output; }
+  static const Real* matrix(const Weights<const Real>& w) { return w.w_hh; }
+  static const Real* bias(const Weights<const Real>& w) { return w.b_hh; }
+
+  static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
+    constexpr long w = lanes<Real>;
+    const long unit = at.panel * w;
+    Real* gates = f.gates + (at.panel * at.tape_rows + at.tape_row) * 3 * w;
+    Real* operand = f.operand + at.tape_row * padded<Real>(f.size.hidden) + unit;
+    for (int m = 0; m < at.rows; ++m, acc += 3 * w, gates += 3 * w) {
+      const Vec<Real> r = sigmoid<Real>(load(acc + w));
+      const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, f.size.hidden - unit);
+      store(gates, load(acc));
+      store(gates + w, r);
+      store(gates + 2 * w, sigmoid<Real>(load(acc + 2 * w)));
+      store(operand + m * padded<Real>(f.size.hidden), r * h);
+    }
+  }
+};
+
+template <class Real>
+struct Candidate {
+  static constexpr Layout layout = one_gate_layout(2);
+  static constexpr Slots x{0, 0}, h = all_blocks;
+  static constexpr bool second = true;
+
+  static long units(const Size& s) { return s.hidden; }
+  static long depth(const Size& s) { return s.hidden; }
+  static const Real* matrix(const Weights<const Real>& w) { return w.w_hh; }
+  static const Real* bias(const Weights<const Real>& w) { return w.b_hh; }
+
+  static Real* gates(const Forward<Real>& f, const Place<Real>& at, long unit) {
+    return f.gates + (unit / lanes<Real> * at.tape_rows + at.tape_row) * 3 * lanes<Real>;
+  }
+
+  static void start(const Forward<Real>& f, const Place<Real>& at, Real* acc) {
+    constexpr long w = lanes<Real>;
+    const int vectors = layout.vectors_of<Real>(at.panel, f.size.hidden);
+    for (int v = 0; v < vectors; ++v) {
+      const Real* tape = gates(f, at, layout.unit<Real>(at.panel, v));
+      for (int m = 0; m < at.rows; ++m) {
+        Real* sum = acc + m * layout.width<Real>() + v * w;
+        store(sum, load(sum) + load(tape + m * 3 * w));
+      }
+    }
+  }
+
+  static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
+    constexpr long w = lanes<Real>;
+    const int vectors = layout.vectors_of<Real>(at.panel, f.size.hidden);
+    for (int v = 0; v < vectors; ++v) {
+      const long unit = layout.unit<Real>(at.panel, v), left = f.size.hidden - unit;
+      Real* tape = gates(f, at, unit);
+      for (int m = 0; m < at.rows; ++m, tape += 3 * w) {
+        const Vec<Real> n = tanh<Real>(load(acc + m * layout.width<Real>() + v * w));
+        const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, left);
+        store(tape, n);
+        store_first(f.y.at(at.t, at.b + m) + unit, n + load(tape + 2 * w) * (h - n), left);
+      }
+    }
+  }
+};
+
+template <class Real>
+struct GruResetBefore {
+  using First = ResetGates<Real>;
+  using Second = Candidate<Real>;
+  static constexpr bool two_phases = true;
+  static constexpr bool carries = true;
+  static constexpr Slots dx{0, 3}, dh{1, 2};
+
+  static Real* carry(const Backward<Real>& g, const Moment<Real>& at, int m, long unit) {
+    return g.dh + (at.b + m) * padded<Real>(g.size.output) + unit;
+  }
+
+  static void derive(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
+    constexpr Layout columns = one_gate_layout(0);
+    constexpr long w = lanes<Real>;
+    const int vectors = columns.vectors_of<Real>(at.panel, g.size.hidden);
+    for (int v = 0; v < vectors; ++v) {
+      const long unit = columns.unit<Real>(at.panel, v);
+      Real* tape = g.gates + (unit / w * g.time.total() + at.tape_row) * 3 * w;
+      for (int m = 0; m < at.rows; ++m, tape += 3 * w) {
+        const Vec<Real> n = load(tape), z = load(tape + 2 * w);
+        const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, g.size.hidden - unit);
+        const Vec<Real> dh = load(acc + m * columns.width<Real>() + v * w);
+        store(tape, dh * (Real{1} - z) * (Real{1} - n * n));
+        store(tape + 2 * w, dh * (h - n) * z * (Real{1} - z));
+        store(carry(g, at, m, unit), dh * z);
+      }
+    }
+  }
+
+  static Tape<Real> second_tape(const Size& s, const TapeData<Real>& data) {
+    return {data.gates, First::layout, {0, 1}, s.hidden, data.rows};
+  }
+  template <class T>
+  static T* second_matrix(const Weights<T>& w) {
+    return w.w_hh;
+  }
+  static Real* second_bias(const Weights<Real>& d) { return d.b_hh; }
+
+  // acc: d(r ∘ h).
+  static void derive_second(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
+    constexpr Layout columns = one_gate_layout(0);
+    constexpr long w = lanes<Real>;
+    const int vectors = columns.vectors_of<Real>(at.panel, g.size.hidden);
+    for (int v = 0; v < vectors; ++v) {
+      const long unit = columns.unit<Real>(at.panel, v);
+      Real* tape = g.gates + (unit / w * g.time.total() + at.tape_row) * 3 * w;
+      for (int m = 0; m < at.rows; ++m, tape += 3 * w) {
+        const Vec<Real> r = load(tape + w);
+        const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, g.size.hidden - unit);
+        const Vec<Real> d = load(acc + m * columns.width<Real>() + v * w);
+        store(tape + w, d * h * r * (Real{1} - r));
+        Real* sum = carry(g, at, m, unit);
+        store(sum, load(sum) + d * r);
+      }
+    }
+  }
+};
+
+}  // namespace rnnfast::RNNFAST_ISA

@@ -1,0 +1,141 @@
+// The LSTM cell, with or without projection. a = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh
+//   forward   i, f, o = σ(a_i, a_f, a_o), g = tanh(a_g)
+//             c_t = f ∘ c_{t-1} + i ∘ g,  m = o ∘ tanh(c_t),  h_t = m  or  W_hr m
+//   backward  dm = dh  or  W_hrᵀ dh
+//             dc = dc_t + dm ∘ o ∘ (1 - tanh²(c_t))
+//             da_i = dc∘g∘i∘(1-i)   da_f = dc∘c_{t-1}∘f∘(1-f)   da_g = dc∘i∘(1-g²)
+//             da_o = dm∘tanh(c_t)∘o∘(1-o)                       dc_{t-1} = dc ∘ f
+// The tape holds i f g o, then their gradients; c_t apart; tanh(c_t) is computed again.
+#pragma once
+
+#include "../activations.hpp"
+#include "../backward.hpp"
+#include "../forward.hpp"
+
+namespace rnnfast::RNNFAST_ISA {
+
+template <class Real, bool projected>
+struct LstmGates {
+  static constexpr Layout layout{4, false, {0, 1, 2, 3}};
+  static constexpr Slots x{0, 4}, h{0, 4};
+  static constexpr bool second = false;
+
+  static long units(const Size& s) { return s.hidden; }
+  static long depth(const Size& s) { return s.output; }
+  static const Real* matrix(const Weights<const Real>& w) { return w.w_hh; }
+  static const Real* bias(const Weights<const Real>& w) { return w.b_hh; }
+
+  static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
+    constexpr long n = lanes<Real>;
+    const long hidden = padded<Real>(f.size.hidden), unit = at.panel * n;
+    for (int m = 0; m < at.rows; ++m, acc += 4 * n) {
+      const Vec<Real> i = sigmoid<Real>(load(acc)), forget = sigmoid<Real>(load(acc + n));
+      const Vec<Real> g = tanh<Real>(load(acc + 2 * n)), o = sigmoid<Real>(load(acc + 3 * n));
+      Real* state = f.c + (at.b + m) * hidden + unit;
+      const Vec<Real> c = forget * load(state) + i * g;
+      store(state, c);
+      const Vec<Real> out = o * tanh<Real>(c);
+      if constexpr (projected)
+        store(f.operand + (at.tape_row + m) * hidden + unit, out);
+      else
+        store_first(f.y.at(at.t, at.b + m) + unit, out, f.size.hidden - unit);
+      if (!f.record) continue;
+      store(f.cells + (at.tape_row + m) * hidden + unit, c);
+      Real* gates = f.gates + (at.panel * at.tape_rows + at.tape_row + m) * 4 * n;
+      store(gates, i);
+      store(gates + n, forget);
+      store(gates + 2 * n, g);
+      store(gates + 3 * n, o);
+    }
+  }
+};
+
+// h_t = W_hr m
+template <class Real>
+struct Projection {
+  static constexpr Layout layout = one_gate_layout(0);
+  static constexpr Slots x{0, 0}, h = all_blocks;
+  static constexpr bool second = true;
+
+  static long units(const Size& s) { return s.output; }
+  static long depth(const Size& s) { return s.hidden; }
+  static const Real* matrix(const Weights<const Real>& w) { return w.w_hr; }
+  static const Real* bias(const Weights<const Real>&) { return nullptr; }
+  static void start(const Forward<Real>&, const Place<Real>&, Real*) {}
+
+  static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
+    const int vectors = layout.vectors_of<Real>(at.panel, f.size.output);
+    const long unit = layout.unit<Real>(at.panel, 0);
+    for (int m = 0; m < at.rows; ++m, acc += layout.width<Real>())
+      for (long v = 0; v < vectors * lanes<Real>; v += lanes<Real>)
+        store_first(f.y.at(at.t, at.b + m) + unit + v, load(acc + v), f.size.output - unit - v);
+  }
+};
+
+template <class Real, bool projected>
+struct LstmCell {
+  using First = LstmGates<Real, projected>;
+  using Second = Projection<Real>;
+  static constexpr bool two_phases = projected;
+  static constexpr bool carries = false;
+  static constexpr Slots dx{0, 4}, dh{0, 4};
+
+  // acc: dm of a panel of unit blocks.
+  static void gate_gradients(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
+    constexpr Layout columns = one_gate_layout(0);
+    constexpr long n = lanes<Real>;
+    const long hidden = padded<Real>(g.size.hidden);
+    const int vectors = columns.vectors_of<Real>(at.panel, g.size.hidden);
+    for (int v = 0; v < vectors; ++v) {
+      const long unit = columns.unit<Real>(at.panel, v);
+      Real* tape = g.gates + (unit / n * g.time.total() + at.tape_row) * 4 * n;
+      for (int m = 0; m < at.rows; ++m, tape += 4 * n) {
+        const Vec<Real> i = load(tape), forget = load(tape + n);
+        const Vec<Real> candidate = load(tape + 2 * n), o = load(tape + 3 * n);
+        const Vec<Real> t = tanh<Real>(load(g.cells + (at.tape_row + m) * hidden + unit));
+        const Vec<Real> dm = load(acc + m * columns.width<Real>() + v * n);
+        Real* state = g.dc + (at.b + m) * hidden + unit;
+        const Vec<Real> dc = load(state) + dm * o * (Real{1} - t * t);
+        store(state, dc * forget);
+        store(tape, dc * candidate * i * (Real{1} - i));
+        store(tape + n,
+              dc * load(at.c_prev + m * hidden + unit) * forget * (Real{1} - forget));
+        store(tape + 2 * n, dc * i * (Real{1} - candidate * candidate));
+        store(tape + 3 * n, dm * t * o * (Real{1} - o));
+      }
+    }
+  }
+
+  static void derive(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
+    if constexpr (projected)
+      keep_projected(g, at, acc);
+    else
+      gate_gradients(g, at, acc);
+  }
+
+  // dh_t is the operand of W_hrᵀ dh and of the gradient of W_hr.
+  static void keep_projected(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
+    constexpr long width = Second::layout.template width<Real>();
+    Real* tape = g.projected + (at.panel * g.time.total() + at.tape_row) * width;
+    __builtin_memcpy(tape, acc, at.rows * width * sizeof(Real));
+  }
+
+  static Tape<Real> second_tape(const Size& s, const TapeData<Real>& data) {
+    return {data.projected, Second::layout, all_blocks, s.output, data.rows};
+  }
+  template <class T>
+  static T* second_matrix(const Weights<T>& w) {
+    return w.w_hr;
+  }
+  static Real* second_bias(const Weights<Real>&) { return nullptr; }
+  static void derive_second(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
+    gate_gradients(g, at, acc);
+  }
+};
+
+template <class Real>
+using Lstm = LstmCell<Real, false>;
+template <class Real>
+using ProjectedLstm = LstmCell<Real, true>;
+
+}  // namespace rnnfast::RNNFAST_ISA

@@ -1,0 +1,272 @@
+// The forward pass of one layer and direction; the only forward time loop.
+//
+// Step t, for every panel of units and tile of rows:
+//   1. acc = bias (or the input product made beforehand, or what the first phase left)
+//   2. acc += W_ih x_t        (tokens: the row of W_ih that the token names)
+//   3. acc += W_hh h_{t-1}    (second phase: its own matrix and operand)
+//   4. the cell's pointwise `finish` writes h_t, c_t and what BPTT needs
+// Sums run over k upwards whatever the tile, so a row's result depends on that row alone.
+#pragma once
+
+#include "direct.hpp"
+#include "pack.hpp"
+
+namespace rnnfast::RNNFAST_ISA {
+
+// Where a tile lies and what it reads.
+template <class Real>
+struct Place {
+  index t, b;          // step and first row
+  int rows;
+  long panel;
+  long tape_row;       // row of `gates`, `cells` and `operand` that belongs to b
+  long tape_rows;      // rows of a panel of `gates`
+  const Real* h_prev;  // h_{t-1} of row b; rows h_row apart
+  long h_row;
+};
+
+// Products of a phase: x feeds the vectors Phase::x, h (or the operand) Phase::h.
+template <class Phase, class Real>
+struct PhasePlan {
+  long units, x_k, h_k;
+
+  explicit PhasePlan(const Size& s)
+      : units(Phase::units(s)), x_k(Phase::x.count ? s.input : 0), h_k(Phase::depth(s)) {}
+
+  static constexpr bool fused = Phase::x.count == Phase::layout.vectors &&
+                                Phase::h.count == Phase::layout.vectors;
+  static constexpr int rows = static_cast<int>(
+      least(widest_rows(Phase::h.count), widest_rows(Phase::x.count ? Phase::x.count : 1)));
+
+  long panels() const { return Phase::layout.template panels<Real>(units); }
+  Slots slots(Slots wanted, long panel) const {
+    return Phase::layout.template within<Real>(wanted, panel, units);
+  }
+  long panel_size() const {
+    return (Phase::layout.vectors + Phase::x.count * x_k + Phase::h.count * h_k) * lanes<Real>;
+  }
+  long size() const { return panels() * panel_size(); }
+  // Rows of the pass that holds x, and where h begins in its own.
+  long x_pass() const { return fused ? x_k + h_k : x_k; }
+  long h_pass() const { return fused ? x_k + h_k : h_k; }
+  long h_first() const { return fused ? x_k : 0; }
+  const Real* x_weights(const Real* panel) const {
+    return panel + Phase::layout.template width<Real>();
+  }
+  const Real* h_weights(const Real* panel) const {
+    return x_weights(panel) + (fused ? 0 : Phase::x.count * x_k * lanes<Real>);
+  }
+};
+
+template <class Phase, class Real>
+void pack_phase(const Size& size, const Weights<const Real>& w, Real* packed, const Worker& me) {
+  const PhasePlan<Phase, Real> plan(size);
+  const auto& layout = Phase::layout;
+  const Share mine = share(plan.panels(), me);
+  for (long panel = mine.begin; panel < mine.end; ++panel) {
+    Real* p = packed + panel * plan.panel_size();
+    const Slots x = plan.slots(Phase::x, panel), h = plan.slots(Phase::h, panel);
+    __builtin_memset(p, 0, layout.template width<Real>() * sizeof(Real));
+    if (Phase::x.count) pack_bias(layout, x, panel, w.b_ih, plan.units, p);
+    pack_bias(layout, h, panel, Phase::bias(w), plan.units, p);
+    Real* x_weights = const_cast<Real*>(plan.x_weights(p));
+    Real* h_weights = const_cast<Real*>(plan.h_weights(p));
+    if (Phase::x.count)
+      pack_panel(layout, x, panel, Matrix<Real>{w.w_ih, plan.units, plan.x_k}, x_weights,
+                 plan.x_pass(), 0);
+    pack_panel(layout, h, panel, Matrix<Real>{Phase::matrix(w), plan.units, plan.h_k}, h_weights,
+               plan.h_pass(), plan.h_first());
+  }
+}
+
+// acc[m] += W_ih[:, token of row m]: packed weights hold that column as consecutive vectors.
+template <class Real>
+void add_tokens(const int32_t* token, int rows, const Real* w, long pass_k, int vectors, Real* acc,
+                long acc_row) {
+  const int width = tile_vectors(vectors);
+  for (int m = 0; m < rows; ++m)
+    for (int v = 0; v < vectors; ++v) {
+      const long pass = pass_k * (v - v % width) + token[m] * width + v % width;
+      Real* sum = acc + m * acc_row + v * lanes<Real>;
+      store(sum, load(sum) + load(w + pass * lanes<Real>));
+    }
+}
+
+template <class Phase, class Real>
+void add_input(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan, const Place<Real>& at,
+               const Real* panel, Real* acc) {
+  const Slots x = plan.slots(Phase::x, at.panel);
+  Real* sum = acc + x.first * lanes<Real>;
+  constexpr long acc_row = Phase::layout.template width<Real>();
+  const int32_t* token = f.tokens ? f.tokens + f.time.offset[at.t] + at.b : nullptr;
+  if (!f.packed)
+    return add_direct(Phase::layout, x, at.panel, Matrix<Real>{f.weights.w_ih, plan.units, plan.x_k},
+                      token ? nullptr : f.x.at(at.t, at.b), f.x.row, token, at.rows, acc, acc_row);
+  const Real* w = plan.x_weights(panel);
+  if (token) return add_tokens(token, at.rows, w, plan.x_pass(), x.count, sum, acc_row);
+  const Segment<Real> s{f.x.at(at.t, at.b), f.x.row, plan.x_k};
+  multiply(&s, 1, w, plan.x_pass(), 0, x.count, at.rows, sum, acc_row);
+}
+
+template <class Phase, class Real>
+void add_recurrent(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan,
+                   const Place<Real>& at, const Real* panel, Real* acc) {
+  const Slots h = plan.slots(Phase::h, at.panel);
+  constexpr long acc_row = Phase::layout.template width<Real>();
+  Segment<Real> s{at.h_prev, at.h_row, plan.h_k};
+  if constexpr (Phase::second) {
+    s.row = padded<Real>(f.size.hidden);
+    s.a = f.operand + at.tape_row * s.row;
+  }
+  if (!f.packed)
+    return add_direct(Phase::layout, h, at.panel,
+                      Matrix<Real>{Phase::matrix(f.weights), plan.units, plan.h_k}, s.a, s.row,
+                      static_cast<const int32_t*>(nullptr), at.rows, acc, acc_row);
+  multiply(&s, 1, plan.h_weights(panel), plan.h_pass(), plan.h_first(), h.count, at.rows,
+           acc + h.first * lanes<Real>, acc_row);
+}
+
+// x and h in one product where both feed the same vectors.
+template <class Phase, class Real>
+void add_both(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan, const Place<Real>& at,
+              const Real* panel, Real* acc) {
+  const Slots h = plan.slots(Phase::h, at.panel);
+  const Segment<Real> s[2] = {{f.x.at(at.t, at.b), f.x.row, plan.x_k},
+                              {at.h_prev, at.h_row, plan.h_k}};
+  multiply(s, 2, plan.h_weights(panel), plan.h_pass(), 0, h.count, at.rows, acc,
+           Phase::layout.template width<Real>());
+}
+
+template <class Phase, class Real>
+void start_with_bias(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan, long panel,
+                     const Real* packed, int rows, Real* acc) {
+  constexpr long width = Phase::layout.template width<Real>();
+  alignas(64) Real direct[width];
+  const Real* bias = packed;
+  if (!f.packed) {
+    __builtin_memset(direct, 0, sizeof direct);
+    if (Phase::x.count)
+      pack_bias(Phase::layout, plan.slots(Phase::x, panel), panel, f.weights.b_ih, plan.units,
+                direct);
+    pack_bias(Phase::layout, plan.slots(Phase::h, panel), panel, Phase::bias(f.weights), plan.units,
+              direct);
+    bias = direct;
+  }
+  for (int m = 0; m < rows; ++m)
+    for (long v = 0; v < width; v += lanes<Real>) store(acc + m * width + v, load(bias + v));
+}
+
+// The part of the product that x makes, kept for all rows: [panel][N][x vectors].
+template <class Real>
+Real* input_row(const Real* input, long total, long panel, long row, int vectors) {
+  return const_cast<Real*>(input) + (panel * total + row) * vectors * lanes<Real>;
+}
+
+template <class Phase, class Real>
+void forward_tile(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan,
+                  const Place<Real>& at, const Real* panel) {
+  constexpr long width = Phase::layout.template width<Real>();
+  alignas(64) Real acc[max_rows * width];
+  start_with_bias<Phase>(f, plan, at.panel, panel, at.rows, acc);
+  if constexpr (Phase::second) Phase::start(f, at, acc);
+  if (Phase::x.count && f.input) {
+    constexpr long part = Phase::x.count * lanes<Real>;
+    for (int m = 0; m < at.rows; ++m)
+      __builtin_memcpy(acc + m * width,
+                       input_row(f.input, f.time.total(), at.panel,
+                                 f.time.offset[at.t] + at.b + m, Phase::x.count),
+                       part * sizeof(Real));
+    add_recurrent<Phase>(f, plan, at, panel, acc);
+  } else if (PhasePlan<Phase, Real>::fused && f.packed && !f.tokens) {
+    add_both<Phase>(f, plan, at, panel, acc);
+  } else {
+    if (Phase::x.count) add_input<Phase>(f, plan, at, panel, acc);
+    add_recurrent<Phase>(f, plan, at, panel, acc);
+  }
+  Phase::finish(f, at, acc);
+}
+
+// Rows [begin, end) of step t that all have, or all lack, a predecessor.
+template <class Phase, class Real>
+void forward_rows(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan, long panel,
+                  const Real* packed, index t, Share rows, const Rows<const Real>& prev,
+                  index t_prev) {
+  const RowTiles tiles(rows.begin, rows.end, PhasePlan<Phase, Real>::rows);
+  for (long i = 0; i < tiles.tiles; ++i) {
+    const index b = tiles.begin(i);
+    const int count = static_cast<int>(tiles.begin(i + 1) - b);
+    const long first = f.record ? f.time.offset[t] : 0;
+    const long total = f.record ? f.time.total() : f.time.rows(0);
+    forward_tile<Phase>(f, plan,
+                        Place<Real>{t, b, count, panel, first + b, total, prev.at(t_prev, b),
+                                    prev.row},
+                        packed);
+  }
+}
+
+template <class Phase, class Real>
+void forward_phase(const Forward<Real>& f, const Real* packed, index p, const Worker& me) {
+  const PhasePlan<Phase, Real> plan(f.size);
+  const index t = f.time.time(p), t_prev = p ? f.time.time(p - 1) : 0;
+  const index active = f.time.rows(t);
+  const index started = p ? least(active, f.time.rows(t_prev)) : 0;
+  const Share rows = row_share(f.time.rows(0), me), panels = unit_share(plan.panels(), me);
+  const Rows<const Real> y{f.y.base, f.y.step, f.y.row, f.y.offset};
+  const Rows<const Real> initial{f.h0, 0, padded<Real>(f.size.output)};
+  for (long i = panels.begin; i < panels.end; ++i) {
+    // Back and forth: what the last step read last is still in the cache.
+    const long panel = p & 1 ? panels.begin + panels.end - 1 - i : i;
+    const Real* w = f.packed ? packed + panel * plan.panel_size() : nullptr;
+    forward_rows(f, plan, panel, w, t, {rows.begin, least(rows.end, started)}, y, t_prev);
+    forward_rows(f, plan, panel, w, t, {most(rows.begin, started), least(rows.end, active)},
+                 initial, 0);
+  }
+}
+
+// W_ih x + bias of all rows at once, where a single sequence leaves the step's own product too
+// narrow. The rows of x are evenly spaced.
+template <class Phase, class Real>
+void input_product(const Forward<Real>& f, Real* input, const Worker& me) {
+  const FlushDenormals mode;
+  const PhasePlan<Phase, Real> plan(f.size);
+  const long total = f.time.total(), x_row = f.time.rows(0) == 1 && !f.x.offset ? f.x.step : f.x.row;
+  constexpr long width = Phase::layout.template width<Real>();
+  alignas(64) Real acc[max_rows * width];
+  const Share panels = share(plan.panels(), me);
+  for (long panel = panels.begin; panel < panels.end; ++panel) {
+    const Real* w = f.packed + panel * plan.panel_size();
+    const Slots x = plan.slots(Phase::x, panel);
+    const RowTiles tiles(0, total, PhasePlan<Phase, Real>::rows);
+    for (long i = 0; i < tiles.tiles; ++i) {
+      const long row = tiles.begin(i);
+      const int rows = static_cast<int>(tiles.begin(i + 1) - row);
+      start_with_bias<Phase>(f, plan, panel, w, rows, acc);
+      if (f.tokens) {
+        add_tokens(f.tokens + row, rows, plan.x_weights(w), plan.x_pass(), x.count, acc, width);
+      } else {
+        const Segment<Real> s{f.x.base + row * x_row, x_row, plan.x_k};
+        multiply(&s, 1, plan.x_weights(w), plan.x_pass(), 0, x.count, rows, acc, width);
+      }
+      for (int m = 0; m < rows; ++m)
+        __builtin_memcpy(input_row(input, total, panel, row + m, Phase::x.count), acc + m * width,
+                         x.count * lanes<Real> * sizeof(Real));
+    }
+  }
+}
+
+template <class Cell, class Real>
+void forward(const Forward<Real>& f, const Worker& me) {
+  const FlushDenormals mode;
+  using First = typename Cell::First;
+  for (index p = 0; p < f.time.steps; ++p) {
+    forward_phase<First>(f, f.packed, p, me);
+    if constexpr (Cell::two_phases) {
+      if (me.split_units && !me.meet(me.team, me.index)) return;
+      const Real* second = f.packed ? f.packed + PhasePlan<First, Real>(f.size).size() : nullptr;
+      forward_phase<typename Cell::Second>(f, second, p, me);
+    }
+    if (!(me.split_units ? me.meet : me.proceed)(me.team, me.index)) return;
+  }
+}
+
+}  // namespace rnnfast::RNNFAST_ISA

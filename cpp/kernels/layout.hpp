@@ -1,0 +1,57 @@
+// How the gates of a cell lie in panels: the order shared by the packed weights, the scratch rows
+// of a tile, and the tape.
+//
+// A panel is what one register tile computes: either all gates of one block of units (LSTM, GRU)
+// or several unit blocks of a single gate (basic cell, second products). A unit block is as many
+// units as a vector has lanes.
+#pragma once
+
+#include "../contract.hpp"
+#include "../simd/simd.hpp"
+
+namespace rnnfast::RNNFAST_ISA {
+
+// A range of the vectors of a panel.
+struct Slots {
+  int first;
+  int count;
+};
+
+struct Layout {
+  int vectors;
+  bool one_gate;  // vectors are consecutive unit blocks of gate[0]; else gates of one unit block
+  int gate[4];    // PyTorch's row block of each vector
+
+  template <class Real>
+  constexpr long panels(long units) const {
+    const long blocks = blocks_of(units, lanes<Real>);
+    return one_gate ? blocks_of(blocks, vectors) : blocks;
+  }
+  // The last panel of a single gate may be narrower.
+  template <class Real>
+  constexpr int vectors_of(long panel, long units) const {
+    if (!one_gate) return vectors;
+    return static_cast<int>(least(vectors, blocks_of(units, lanes<Real>) - panel * vectors));
+  }
+  template <class Real>
+  constexpr long unit(long panel, int v) const {
+    return (one_gate ? panel * vectors + v : panel) * lanes<Real>;
+  }
+  constexpr int gate_of(int v) const { return one_gate ? gate[0] : gate[v]; }
+  // `slots` of a panel, which in a narrow panel are as many as there are.
+  template <class Real>
+  constexpr Slots within(Slots slots, long panel, long units) const {
+    return one_gate ? Slots{0, vectors_of<Real>(panel, units)} : slots;
+  }
+  template <class Real>
+  constexpr long width() const {
+    return vectors * lanes<Real>;
+  }
+};
+
+inline constexpr Layout one_gate_layout(int gate) {
+  return {block_vectors, true, {gate, gate, gate, gate}};
+}
+inline constexpr Slots all_blocks{0, block_vectors};
+
+}  // namespace rnnfast::RNNFAST_ISA

@@ -1,0 +1,102 @@
+// Weights from PyTorch's row-major matrices into the order in which the tiles read them.
+//
+//   forward   panel: [bias: vectors][x: pass][k = I][vectors of the pass], then the same for h
+//             (one pass over k = I + P where x and h feed the same vectors)
+//   backward  column panel: [k = gate rows in tape order][vectors of columns]
+//
+// Units and columns beyond the matrix are zero.
+#pragma once
+
+#include "layout.hpp"
+#include "tile.hpp"
+
+namespace rnnfast::RNNFAST_ISA {
+
+struct Share {
+  long begin, end;
+};
+
+inline Share share(long n, const Worker& me) {
+  return {n * me.index / me.count, n * (me.index + 1) / me.count};
+}
+
+inline Share unit_share(long panels, const Worker& me) {
+  return me.split_units ? share(panels, me) : Share{0, panels};
+}
+
+inline Share row_share(long batch, const Worker& me) {
+  return me.split_units ? Share{0, batch} : share(batch, me);
+}
+
+// `rows` ≤ lanes rows of w, k columns each, become k vectors `stride` apart.
+template <class Real>
+void pack_vectors(const Real* w, long row, long rows, long k, Real* packed, long stride) {
+  for (long k0 = 0; k0 < k; k0 += lanes<Real>) {
+    Vec<Real> square[lanes<Real>];
+    for (long i = 0; i < lanes<Real>; ++i)
+      square[i] = i < rows ? load_first(w + i * row + k0, k - k0) : Vec<Real>{};
+    transpose<Real>(square);
+    const long columns = least(lanes<Real>, k - k0);
+    for (long i = 0; i < columns; ++i) store(packed + (k0 + i) * stride, square[i]);
+  }
+}
+
+// A matrix [gates · units][k] as the right operand of a product over k.
+template <class Real>
+struct Matrix {
+  const Real* w;
+  long units;
+  long k;
+};
+
+// Writes `slots` of a panel; the product's k rows start at first_k of pass_k in every pass.
+template <class Real>
+void pack_panel(const Layout& layout, Slots slots, long panel, const Matrix<Real>& m, Real* packed,
+                long pass_k, long first_k) {
+  const int width = tile_vectors(slots.count);
+  for (int v = 0; v < slots.count; ++v) {
+    const long unit = layout.unit<Real>(panel, slots.first + v);
+    const long row = layout.gate_of(slots.first + v) * m.units + unit;
+    Real* pass = packed + (pass_k * (v - v % width) + first_k * width + v % width) * lanes<Real>;
+    pack_vectors(m.w + row * m.k, m.k, least(lanes<Real>, m.units - unit), m.k, pass,
+                 width * lanes<Real>);
+  }
+}
+
+template <class Real>
+void pack_bias(const Layout& layout, Slots slots, long panel, const Real* bias, long units,
+               Real* packed) {
+  if (!bias) return;
+  for (int v = slots.first; v < slots.first + slots.count; ++v) {
+    const long unit = layout.unit<Real>(panel, v);
+    Real* sum = packed + v * lanes<Real>;
+    store(sum, load(sum) + load_first(bias + layout.gate_of(v) * units + unit, units - unit));
+  }
+}
+
+// Columns [column, column + vectors) of `slots` of the whole matrix, rows in tape order.
+template <class Real>
+void pack_columns(const Layout& layout, Slots wanted, const Matrix<Real>& m, long column,
+                  int vectors, Real* packed) {
+  for (long panel = 0; panel < layout.panels<Real>(m.units); ++panel) {
+    const Slots slots = layout.within<Real>(wanted, panel, m.units);
+    for (int v = slots.first; v < slots.first + slots.count; ++v) {
+      const long unit = layout.unit<Real>(panel, v);
+      const Real* rows = m.w + (layout.gate_of(v) * m.units + unit) * m.k;
+      for (long i = 0; i < lanes<Real>; ++i)
+        for (int n = 0; n < vectors; ++n, packed += lanes<Real>) {
+          const long c = column + n * lanes<Real>;
+          store(packed, unit + i < m.units ? load_first(rows + i * m.k + c, m.k - c) : Vec<Real>{});
+        }
+    }
+  }
+}
+
+// Rows of the right operand that pack_columns makes.
+template <class Real>
+constexpr long tape_rows(const Layout& layout, Slots slots, long units) {
+  const long blocks = blocks_of(units, lanes<Real>);
+  return (layout.one_gate ? blocks : blocks * slots.count) * lanes<Real>;
+}
+
+}  // namespace rnnfast::RNNFAST_ISA

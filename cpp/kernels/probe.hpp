@@ -1,0 +1,62 @@
+// Kernels beside the cells: dropout between layers, activations on whole arrays, and the probe
+// that measures the machine's multiply-add peak.
+#pragma once
+
+#include "activations.hpp"
+
+namespace rnnfast::RNNFAST_ISA {
+
+// Steele, Lea and Flood 2014: the finaliser of SplitMix64.
+inline uint64_t splitmix64(uint64_t x) {
+  x += 0x9E3779B97F4A7C15u;
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+  return x ^ (x >> 31);
+}
+
+template <class Real>
+void dropout(const Real* x, Real* y, index n, uint64_t seed, double probability) {
+  const uint64_t threshold = static_cast<uint64_t>(probability * 16777216.0 + 0.5);
+  const Real scale = probability < 1 ? static_cast<Real>(1 / (1 - probability)) : Real{0};
+  for (index i = 0; i < n; ++i)
+    y[i] = (splitmix64(seed + static_cast<uint64_t>(i)) >> 40) >= threshold ? scale * x[i] : Real{0};
+}
+
+template <class Real, Vec<Real> (*function)(Vec<Real>)>
+void map(const Real* x, Real* y, index n) {
+  const FlushDenormals mode;
+  for (index i = 0; i < n; i += lanes<Real>)
+    store_first(y + i, function(load_first(x + i, n - i)), n - i);
+}
+
+template <class Real>
+void map_tanh(const Real* x, Real* y, index n) {
+  map<Real, tanh<Real>>(x, y, n);
+}
+
+template <class Real>
+void map_sigmoid(const Real* x, Real* y, index n) {
+  map<Real, sigmoid<Real>>(x, y, n);
+}
+
+// Twelve chains of multiply-adds: enough to hide a latency of six cycles at two a cycle.
+template <class Real>
+double fma_probe(index rounds) {
+  constexpr int chains = 12;
+  Vec<Real> c[chains];
+  for (int i = 0; i < chains; ++i) c[i] = broadcast(static_cast<Real>(i));
+  Vec<Real> a = broadcast(Real(0.999)), b = broadcast(Real(0.001));
+  for (index r = 0; r < rounds; ++r) {
+#pragma GCC unroll 12
+    for (int i = 0; i < chains; ++i) c[i] = c[i] * a + b;
+  }
+  Vec<Real> sum{};
+  for (int i = 0; i < chains; ++i) sum += c[i];
+  Real lane[lanes<Real>];
+  store(lane, sum);
+  const volatile Real keep = lane[0];
+  (void)keep;
+  return 2.0 * chains * lanes<Real> * static_cast<double>(rounds);
+}
+
+}  // namespace rnnfast::RNNFAST_ISA

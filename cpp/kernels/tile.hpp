@@ -1,0 +1,152 @@
+// The register tiles: all arithmetic of note happens in the two loops of this file.
+//
+//   multiply: acc[m][n] += Σ_k a[m][k] · w[k][n]    m rows of the batch, n vectors of units
+//   outer:    acc[m][n]  = Σ_r a[r][m] · g[r][n]    m columns of an input, r rows of the tape
+//
+// Left elements are broadcast straight from row-major memory, right vectors come packed.
+#pragma once
+
+#include "../contract.hpp"
+#include "../simd/simd.hpp"
+
+namespace rnnfast::RNNFAST_ISA {
+
+inline constexpr int max_rows = 8;
+inline constexpr int max_vectors = 4;
+
+// A left operand: `repeat` pieces of k columns, `jump` apart; rows `row` apart.
+template <class Real>
+struct Segment {
+  const Real* a;
+  long row;
+  long k;
+  long repeat = 1;
+  long jump = 0;
+};
+
+template <class Real, int M, int N>
+void multiply_tile(const Segment<Real>* segment, int segments, const Real* w, Real* acc,
+                   long acc_row) {
+  Vec<Real> c[M][N];
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) c[m][n] = load(acc + m * acc_row + n * lanes<Real>);
+  for (const auto* s = segment; s != segment + segments; ++s) {
+    for (long piece = 0; piece < s->repeat; ++piece) {
+      const Real* a = s->a + piece * s->jump;
+      const long row = s->row;
+      for (long k = 0; k < s->k; ++k, w += N * lanes<Real>) {
+        Vec<Real> right[N];
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) right[n] = load(w + n * lanes<Real>);
+#pragma GCC unroll 8
+        for (int m = 0; m < M; ++m) {
+          const Vec<Real> left = broadcast(a[m * row + k]);
+#pragma GCC unroll 4
+          for (int n = 0; n < N; ++n) c[m][n] += left * right[n];
+        }
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) store(acc + m * acc_row + n * lanes<Real>, c[m][n]);
+}
+
+template <class Real, int M, int N>
+void outer_tile(const Run<Real>* run, int runs, long first, const Real* g, long g_row, Real* acc) {
+  Vec<Real> c[M][N] = {};
+  for (const auto* s = run; s != run + runs; ++s) {
+    const Real* a = s->a + first;
+    const Real* right = g + s->row * g_row;
+    for (long r = 0; r < s->count; ++r, a += s->a_stride, right += s->row_stride * g_row) {
+      Vec<Real> b[N];
+#pragma GCC unroll 4
+      for (int n = 0; n < N; ++n) b[n] = load(right + n * lanes<Real>);
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m) {
+        const Vec<Real> left = broadcast(a[m]);
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) c[m][n] += left * b[n];
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) {
+      Real* sum = acc + (m * N + n) * lanes<Real>;
+      store(sum, load(sum) + c[m][n]);
+    }
+}
+
+template <class Real>
+using MultiplyTile = void (*)(const Segment<Real>*, int, const Real*, Real*, long);
+template <class Real>
+using OuterTile = void (*)(const Run<Real>*, int, long, const Real*, long, Real*);
+
+// The tile of m rows and n vectors; a tile that the instruction set never uses is not compiled.
+template <class Real, int N>
+MultiplyTile<Real> multiply_of(int m) {
+  constexpr int highest = tile_rows(N);
+  static constexpr MultiplyTile<Real> table[max_rows] = {
+      multiply_tile<Real, 1, N>,
+      multiply_tile<Real, 2, N>,
+      multiply_tile<Real, 3, N>,
+      multiply_tile<Real, 4, N>,
+      multiply_tile<Real, highest < 5 ? 1 : 5, N>,
+      multiply_tile<Real, highest < 6 ? 1 : 6, N>,
+      multiply_tile<Real, highest < 7 ? 1 : 7, N>,
+      multiply_tile<Real, highest < 8 ? 1 : 8, N>,
+  };
+  return table[m - 1];
+}
+
+template <class Real, int N>
+OuterTile<Real> outer_of(int m) {
+  constexpr int highest = tile_rows(N);
+  static constexpr OuterTile<Real> table[max_rows] = {
+      outer_tile<Real, 1, N>,
+      outer_tile<Real, 2, N>,
+      outer_tile<Real, 3, N>,
+      outer_tile<Real, 4, N>,
+      outer_tile<Real, highest < 5 ? 1 : 5, N>,
+      outer_tile<Real, highest < 6 ? 1 : 6, N>,
+      outer_tile<Real, highest < 7 ? 1 : 7, N>,
+      outer_tile<Real, highest < 8 ? 1 : 8, N>,
+  };
+  return table[m - 1];
+}
+
+// Rows begin … end cut into as few, equally high tiles as a limit of `highest` allows.
+struct RowTiles {
+  long first, count, tiles;
+  RowTiles(long begin, long end, int highest)
+      : first(begin), count(most(end - begin, 0)), tiles(blocks_of(count, highest)) {}
+  long begin(long tile) const { return first + count * tile / tiles; }
+};
+
+constexpr int widest_rows(int vectors) { return tile_rows(tile_vectors(vectors)); }
+
+// acc[m][v] += Σ a[m][k] w[k][v] for a panel of `vectors` vectors, in passes as wide as the tile.
+// A pass holds `pass_k` rows of weights; the product starts at its row `first_k`.
+template <class Real>
+inline void multiply(const Segment<Real>* segment, int segments, const Real* w, long pass_k,
+                     long first_k, int vectors, int rows, Real* acc, long acc_row) {
+  const int width = tile_vectors(vectors);
+  for (int v = 0; v < vectors; v += width) {
+    const Real* pass = w + (pass_k * v + first_k * width) * lanes<Real>;
+    MultiplyTile<Real> tile = nullptr;
+    switch (width) {
+      case 1: tile = multiply_of<Real, 1>(rows); break;
+      case 2: tile = multiply_of<Real, 2>(rows); break;
+      case 3: tile = multiply_of<Real, 3>(rows); break;
+      default: tile = multiply_of<Real, tile_vectors(4)>(rows);
+    }
+    tile(segment, segments, pass, acc + v * lanes<Real>, acc_row);
+  }
+}
+
+}  // namespace rnnfast::RNNFAST_ISA

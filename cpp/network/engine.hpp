@@ -1,0 +1,62 @@
+// Layers × directions × sequences: prepares what the kernels need and calls them in order.
+#pragma once
+
+#include "../threads/team.hpp"
+#include "spec.hpp"
+#include "tape.hpp"
+
+namespace rnnfast {
+
+// Packed weights of all layers and directions, for calls that share their parameters.
+template <class Real>
+struct PackedNetwork {
+  const InstructionSet* instructions;
+  std::vector<Buffer<Real>> tracks;
+};
+
+// h [L·D][B][P] and c [L·D][B][H]; null stands for zeros (inputs) or unwanted (outputs).
+template <class Real>
+struct State {
+  Real* h = nullptr;
+  Real* c = nullptr;
+};
+
+template <class Real>
+struct ForwardCall {
+  const Real* parameters;
+  const PackedNetwork<Real>* packed;  // may be null
+  Rows<const Real> x;                 // the user's array …
+  Rows<const int32_t> tokens;         // … or his tokens
+  State<const Real> initial;
+  Rows<Real> y;                       // assigned
+  State<Real> final;                  // assigned
+};
+
+template <class Real>
+struct BackwardCall {
+  const Real* parameters;
+  Rows<const Real> dy;  // may be null
+  State<const Real> dfinal;
+  Real* dparameters;    // assigned
+  Rows<Real> dx;        // assigned; may be null
+  State<Real> dinitial; // assigned
+};
+
+template <class Real>
+PackedNetwork<Real> pack(const Spec& spec, const Real* parameters, Lease& lease);
+
+// Inference where `tape` is null.
+template <class Real>
+void forward(const Spec& spec, const ForwardCall<Real>& call, const Sequences& sequences,
+             Tape<Real>* tape, Lease& lease);
+
+// One time step of a whole network that reads the weights as they lie.
+template <class Real>
+void step(const Spec& spec, const ForwardCall<Real>& call, const Sequences& sequences,
+          Lease& lease);
+
+// Uses the tape up.
+template <class Real>
+void backward(const Spec& spec, const BackwardCall<Real>& call, Tape<Real>& tape, Lease& lease);
+
+}  // namespace rnnfast

@@ -1,0 +1,42 @@
+// What a training forward pass keeps for back-propagation through time.
+#pragma once
+
+#include <vector>
+
+#include "../dispatch/dispatch.hpp"
+#include "sequence.hpp"
+#include "spec.hpp"
+#include "workspace.hpp"
+
+namespace rnnfast {
+
+// One layer and direction.
+template <class Real>
+struct Track {
+  Buffer<Real> gates, cells, operand;
+  Buffer<Real> h0, c0;  // [segments][P'], [segments][H']
+};
+
+template <class Real>
+struct Tape {
+  Tape(const InstructionSet& set, Sequences order, const Spec& spec, uint64_t seed)
+      : instructions(&set),
+        sequences(std::move(order)),
+        dropout_seed(seed),
+        outputs(spec.layers),
+        dropped(spec.layers),
+        tracks(spec.layers * spec.directions) {}
+
+  const InstructionSet* instructions;  // whose lanes shaped the buffers
+  Sequences sequences;
+  uint64_t dropout_seed;
+  Rows<const Real> x;        // first layer's input: the user's, or gathered
+  Buffer<Real> gathered;
+  Buffer<int32_t> tokens;    // [N] instead of x
+  Rows<Real> y;              // last layer's output: the user's, or packed
+  std::vector<Buffer<Real>> outputs;  // of each layer, [N][width]; the last only where packed
+  std::vector<Buffer<Real>> dropped;  // the same after dropout
+  std::vector<Track<Real>> tracks;    // [layers · directions]
+};
+
+}  // namespace rnnfast

@@ -1,0 +1,99 @@
+#include "workspace.hpp"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <list>
+#include <mutex>
+
+namespace rnnfast {
+namespace {
+
+constexpr size_t header = 64;               // holds the block's size, keeps the data aligned
+constexpr size_t huge_page = size_t{2} << 20;
+
+class Pool {
+ public:
+  void* acquire(size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    void* block = take(bytes);
+    if (!block) block = allocate(bytes);
+    in_use_ += capacity(block);
+    peak_ = std::max(peak_, in_use_);
+    return static_cast<char*>(block) + header;
+  }
+
+  void release(void* data) {
+    const std::lock_guard lock(mutex_);
+    void* block = static_cast<char*>(data) - header;
+    in_use_ -= capacity(block);
+    idle_ += capacity(block);
+    free_.push_front(block);
+    trim(peak_);
+  }
+
+ private:
+  static size_t& capacity(void* block) { return *static_cast<size_t*>(block); }
+
+  // The tightest idle block that is not twice too large.
+  void* take(size_t bytes) {
+    auto best = free_.end();
+    for (auto it = free_.begin(); it != free_.end(); ++it)
+      if (capacity(*it) >= bytes && capacity(*it) <= 2 * bytes + 4096 &&
+          (best == free_.end() || capacity(*it) < capacity(*best)))
+        best = it;
+    if (best == free_.end()) return nullptr;
+    void* block = *best;
+    free_.erase(best);
+    idle_ -= capacity(block);
+    return block;
+  }
+
+  void* allocate(size_t bytes) {
+    if (bytes > SIZE_MAX / 2) throw std::bad_alloc();
+    const size_t size = std::max<size_t>(1024, (bytes + 63) / 64 * 64);
+    const size_t most = std::max(peak_, in_use_ + size);
+    trim(most > size ? most - size : 0);
+    const bool large = size >= 2 * huge_page;
+    const size_t align = large ? huge_page : 64;
+    const size_t total = (size + header + align - 1) / align * align;
+    void* block = std::aligned_alloc(align, total);
+    if (!block) {
+      trim(0);
+      block = std::aligned_alloc(align, total);
+    }
+    if (!block) throw std::bad_alloc();
+#if defined(MADV_HUGEPAGE)
+    if (large) madvise(block, total, MADV_HUGEPAGE);
+#endif
+    capacity(block) = size;
+    return block;
+  }
+
+  // Frees the blocks idle longest until in use + idle ≤ limit.
+  void trim(size_t limit) {
+    while (!free_.empty() && in_use_ + idle_ > limit) {
+      idle_ -= capacity(free_.back());
+      std::free(free_.back());
+      free_.pop_back();
+    }
+  }
+
+  std::mutex mutex_;
+  std::list<void*> free_;
+  size_t in_use_ = 0, idle_ = 0, peak_ = 0;
+};
+
+// Never destroyed: arrays may be freed after static objects.
+Pool& pool() {
+  static Pool* const p = new Pool;
+  return *p;
+}
+
+}  // namespace
+
+void* acquire_block(size_t bytes) { return pool().acquire(bytes); }
+void release_block(void* block) noexcept { pool().release(block); }
+
+}  // namespace rnnfast

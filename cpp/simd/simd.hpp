@@ -1,0 +1,116 @@
+// The vector type of the instruction set this translation unit is compiled for, with what all
+// instruction sets do alike. The files beside this one hold what differs: the vector's width, the
+// tile shapes, the block sizes and the floating-point mode.
+//
+// Everything lives in a namespace named after the instruction set and is reached by no other
+// translation unit: code compiled for AVX-512 must never be linked in place of its baseline twin.
+#pragma once
+
+#if !defined(RNNFAST_ISA)
+#error "RNNFAST_ISA names the instruction set; cmake/isa.cmake defines it"
+#endif
+
+#include <stdint.h>
+
+#if defined(__AVX512F__)
+#include "avx512.hpp"
+#elif defined(__AVX2__)
+#include "avx2.hpp"
+#elif defined(__aarch64__)
+#include "neon.hpp"
+#else
+#include "baseline.hpp"
+#endif
+
+namespace rnnfast::RNNFAST_ISA {
+
+template <class Real>
+struct Bits;
+template <>
+struct Bits<float> {
+  using type = int32_t;
+};
+template <>
+struct Bits<double> {
+  using type = int64_t;
+};
+
+template <class T>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(vector_bytes)));
+};
+
+template <class Real>
+using Vec = typename VectorOf<Real>::type;
+template <class Real>
+using IntVec = typename VectorOf<typename Bits<Real>::type>::type;
+
+template <class Real>
+inline constexpr long lanes = vector_bytes / static_cast<long>(sizeof(Real));
+
+constexpr long blocks_of(long n, long size) { return (n + size - 1) / size; }
+
+template <class Real>
+constexpr long padded(long n) {
+  return blocks_of(n, lanes<Real>) * lanes<Real>;
+}
+
+constexpr long least(long a, long b) { return a < b ? a : b; }
+constexpr long most(long a, long b) { return a > b ? a : b; }
+
+template <class Real>
+inline Vec<Real> load(const Real* p) {
+  Vec<Real> v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+template <class Real>
+inline void store(Real* p, Vec<Real> v) {
+  __builtin_memcpy(p, &v, sizeof v);
+}
+
+template <class Real>
+inline Vec<Real> broadcast(Real a) {
+  return a - Vec<Real>{};
+}
+
+// The first n lanes, the others zero; any n, also none or more than a vector holds.
+template <class Real>
+inline Vec<Real> load_first(const Real* p, long n) {
+  if (n >= lanes<Real>) return load(p);
+  Vec<Real> v{};
+  for (long i = 0; i < n; ++i) v[i] = p[i];
+  return v;
+}
+
+template <class Real>
+inline void store_first(Real* p, Vec<Real> v, long n) {
+  if (n >= lanes<Real>) return store(p, v);
+  for (long i = 0; i < n; ++i) p[i] = v[i];
+}
+
+// In-place transposition of a square of vectors: log2(lanes) rounds that each exchange the
+// off-diagonal halves of blocks of doubling size.
+template <class Real, long half>
+inline void exchange(Vec<Real>& a, Vec<Real>& b) {
+  IntVec<Real> low, high;
+  for (long i = 0; i < lanes<Real>; ++i) {
+    const bool upper = i & half;
+    low[i] = upper ? lanes<Real> + i - half : i;
+    high[i] = upper ? lanes<Real> + i : i + half;
+  }
+  const Vec<Real> x = __builtin_shuffle(a, b, low);
+  b = __builtin_shuffle(a, b, high);
+  a = x;
+}
+
+template <class Real, long half = 1>
+inline void transpose(Vec<Real> (&v)[lanes<Real>]) {
+#pragma GCC unroll 16
+  for (long i = 0; i < lanes<Real>; ++i)
+    if (!(i & half)) exchange<Real, half>(v[i], v[i + half]);
+  if constexpr (2 * half < lanes<Real>) transpose<Real, 2 * half>(v);
+}
+
+}  // namespace rnnfast::RNNFAST_ISA

@@ -1,0 +1,268 @@
+#include "team.hpp"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace rnnfast {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr auto awake = std::chrono::milliseconds(3);      // before a worker without work sleeps
+constexpr auto poll_every = std::chrono::milliseconds(50);  // between looks for Ctrl-C
+constexpr int spins = 2000;  // about 20 µs of pauses before giving the core to whoever wants it
+
+void pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Waits until ready() by spinning, then yielding; gives up where stop() says so.
+template <class Ready, class Stop>
+void wait_for(Ready ready, Stop stop) {
+  for (int i = 0; !ready(); ++i) {
+    if (stop()) return;
+    i < spins ? pause() : void(sched_yield());
+  }
+}
+
+}  // namespace
+
+class Team {
+ public:
+  std::mutex in_use;
+
+  // Has at least `count` - 1 workers ready, or as many as the system grants; returns the number of
+  // threads with the caller.
+  int reserve(int count) {
+    while (static_cast<int>(members_.size()) < count) {
+      auto member = std::make_unique<Member>();
+      const int i = static_cast<int>(members_.size());
+      if (i > 0 && !start(i, member.get())) break;
+      members_.push_back(std::move(member));
+    }
+    return std::min<int>(count, static_cast<int>(members_.size()));
+  }
+
+  bool run(int count, bool split_units, const std::function<void(const Worker&)>& job,
+           bool (*interrupted)()) {
+    job_ = &job;
+    split_units_ = split_units;
+    interrupted_ = interrupted;
+    stop_.store(false, std::memory_order_relaxed);
+    next_poll_ = Clock::now() + poll_every;
+    count_.store(count, std::memory_order_relaxed);
+    for (int i = 0; i < count; ++i) members_[i]->steps.store(0, std::memory_order_relaxed);
+    for (int i = 1; i < count; ++i) {
+      members_[i]->jobs.fetch_add(1, std::memory_order_release);
+      members_[i]->jobs.notify_one();
+    }
+    job(worker(0));
+    for (int i = 1; i < count; ++i)
+      wait_for([&] { return members_[i]->done.load(std::memory_order_acquire) ==
+                            members_[i]->jobs.load(std::memory_order_relaxed); },
+               [] { return false; });
+    return !stop_.load(std::memory_order_relaxed);
+  }
+
+ private:
+  struct alignas(128) Member {
+    std::atomic<int> jobs{0};
+    alignas(128) std::atomic<int> done{0};
+    alignas(128) std::atomic<index> steps{0};
+  };
+
+  Worker worker(int i) { return {i, count_.load(std::memory_order_relaxed), split_units_, this, meet, proceed}; }
+
+  // Barrier: everyone counts his steps and waits for the others' counts.
+  static bool meet(void* self, int i) {
+    auto& team = *static_cast<Team*>(self);
+    if (i == 0) team.poll();
+    const auto stopped = [&] { return team.stop_.load(std::memory_order_relaxed); };
+    const index mine = team.members_[i]->steps.load(std::memory_order_relaxed) + 1;
+    team.members_[i]->steps.store(mine, std::memory_order_release);
+    const int count = team.count_.load(std::memory_order_relaxed);
+    for (int other = 0; other < count; ++other)
+      wait_for([&] { return team.members_[other]->steps.load(std::memory_order_acquire) >= mine; },
+               stopped);
+    return !stopped();
+  }
+
+  static bool proceed(void* self, int i) {
+    auto& team = *static_cast<Team*>(self);
+    if (i == 0) team.poll();
+    return !team.stop_.load(std::memory_order_relaxed);
+  }
+
+  // On the caller's thread only. The clock is read every eighth time.
+  void poll() {
+    if (++polls_ % 8) return;
+    const auto now = Clock::now();
+    if (now < next_poll_) return;
+    next_poll_ = now + poll_every;
+    if (interrupted_()) stop_.store(true, std::memory_order_relaxed);
+  }
+
+  bool start(int i, Member* member) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are for the application's threads
+    bool started = true;
+    try {
+      std::thread([this, i, member] { work(i, *member); }).detach();
+    } catch (const std::system_error&) {
+      started = false;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return started;
+  }
+
+  [[noreturn]] void work(int i, Member& me) {
+    for (int finished = 0;; ++finished) {
+      const auto called = [&] { return me.jobs.load(std::memory_order_acquire) != finished; };
+      const auto bedtime = Clock::now() + awake;
+      wait_for(called, [&] { return Clock::now() > bedtime; });
+      while (!called()) me.jobs.wait(finished, std::memory_order_acquire);
+      (*job_)(worker(i));
+      me.done.store(finished + 1, std::memory_order_release);
+    }
+  }
+
+  std::vector<std::unique_ptr<Member>> members_;
+  const std::function<void(const Worker&)>* job_ = nullptr;
+  bool (*interrupted_)() = nullptr;
+  bool split_units_ = false;
+  unsigned polls_ = 0;
+  Clock::time_point next_poll_;
+  std::atomic<int> count_{1};
+  std::atomic<bool> stop_{false};
+};
+
+namespace {
+
+// Never destroyed: workers may outlive static objects. A forked child has none of the workers and
+// starts a team of its own.
+std::atomic<Team*> the_team{nullptr};
+
+Team& team() {
+  static const bool registered = [] {
+    the_team = new Team;
+    pthread_atfork(nullptr, nullptr, [] { the_team = new Team; });
+    return true;
+  }();
+  (void)registered;
+  return *the_team.load();
+}
+
+// Physical cores this process may use: hyperthreads add nothing to code bound by multiply-adds.
+int usable_cores() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return std::max(1u, std::thread::hardware_concurrency());
+  std::set<std::string> cores;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &set)) continue;
+    std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) +
+                       "/topology/thread_siblings_list");
+    std::string siblings;
+    if (!std::getline(file, siblings)) siblings = std::to_string(cpu);
+    cores.insert(siblings);
+  }
+  return std::max<int>(1, static_cast<int>(cores.size()));
+}
+
+int threads_from_environment() {
+  const char* text = std::getenv("RNNFAST_NUM_THREADS");
+  if (!text || !*text) return std::min(usable_cores(), max_threads);
+  char* end;
+  const long n = std::strtol(text, &end, 10);
+  if (*end || n < 1 || n > max_threads)
+    throw std::invalid_argument("RNNFAST_NUM_THREADS is '" + std::string(text) +
+                                "', expected an integer from 1 to " + std::to_string(max_threads));
+  return static_cast<int>(n);
+}
+
+std::atomic<int> default_count{0};
+
+}  // namespace
+
+int default_threads() {
+  if (default_count == 0) default_count = threads_from_environment();
+  return default_count;
+}
+
+void set_default_threads(int threads) { default_count = threads; }
+
+Lease::Lease(int threads, bool (*interrupted)())
+    : team_(nullptr), threads_(1), interrupted_(interrupted) {
+  Team& shared = team();
+  if (!shared.in_use.try_lock()) return;
+  team_ = &shared;
+  threads_ = shared.reserve(threads);
+}
+
+Lease::~Lease() {
+  if (team_) team_->in_use.unlock();
+}
+
+namespace {
+
+// A single thread that only looks for Ctrl-C.
+struct Alone {
+  bool (*interrupted)();
+  unsigned polls = 0;
+  Clock::time_point next_poll = Clock::now() + poll_every;
+  bool stopped = false;
+
+  static bool proceed(void* self, int) {
+    auto& me = *static_cast<Alone*>(self);
+    if (++me.polls % 8 == 0 && Clock::now() > me.next_poll) {
+      me.next_poll = Clock::now() + poll_every;
+      me.stopped = me.stopped || me.interrupted();
+    }
+    return !me.stopped;
+  }
+};
+
+}  // namespace
+
+void Lease::run(int count, bool split_units, const std::function<void(const Worker&)>& job) {
+  bool finished;
+  if (team_ && count > 1) {
+    finished = team_->run(std::min(count, threads_), split_units, job, interrupted_);
+  } else {
+    Alone alone{interrupted_};
+    job(Worker{0, 1, false, &alone, Alone::proceed, Alone::proceed});
+    finished = !alone.stopped;
+  }
+  if (!finished) throw Interrupted();
+}
+
+void Lease::parallel(index n, double cost, const std::function<void(index, index)>& job) {
+  constexpr double worth_waking = 200e3;
+  const int count = static_cast<int>(std::min<index>(static_cast<double>(n) * cost < worth_waking ? 1 : threads_, std::max<index>(n, 1)));
+  run(count, false, [&](const Worker& me) {
+    job(n * me.index / me.count, n * (me.index + 1) / me.count);
+  });
+}
+
+}  // namespace rnnfast

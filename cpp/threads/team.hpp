@@ -1,0 +1,44 @@
+// The library's own threads. Workers spin briefly for the next job, then yield, then sleep, so
+// that calls a few milliseconds apart find them awake and an idle process uses no core.
+#pragma once
+
+#include <functional>
+
+#include "../contract.hpp"
+
+namespace rnnfast {
+
+class Team;
+
+// A claim on the team for the length of one library call. A call that finds the team busy with
+// another caller's work gets no helpers and runs on its own thread; results are the same.
+class Lease {
+ public:
+  // `interrupted` is asked now and then, on the calling thread, whether to stop.
+  Lease(int threads, bool (*interrupted)());
+  ~Lease();
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+
+  int threads() const { return threads_; }
+
+  // Runs job on `count` ≤ threads() threads and waits. Throws Interrupted if the call was stopped.
+  void run(int count, bool split_units, const std::function<void(const Worker&)>& job);
+
+  // Cuts 0 … n - 1 into one range for each thread where n · cost (in floating-point operations or
+  // bytes) is worth waking them.
+  void parallel(index n, double cost, const std::function<void(index begin, index end)>& job);
+
+ private:
+  Team* team_;
+  int threads_;
+  bool (*interrupted_)();
+};
+
+struct Interrupted {};
+
+int default_threads();
+void set_default_threads(int threads);
+inline constexpr int max_threads = 1024;
+
+}  // namespace rnnfast
