@@ -1,0 +1,66 @@
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_Array = npt.NDArray[Any]
+
+class Tape:
+    @property
+    def dropout_seed(self) -> int: ...
+
+class Packed: ...
+
+class Layer:
+    def __init__(
+        self,
+        cell: str,
+        dtype: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        bias: bool,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        proj_size: int,
+        reset_after: bool,
+        nonlinearity: str,
+    ) -> None: ...
+    def parameters(self) -> list[tuple[str, tuple[int, ...], int]]: ...
+    def forward(
+        self,
+        parameters: _Array,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        reset: Any,
+        record: bool,
+        seed: int,
+        num_threads: int | None,
+        packed: Packed | None = None,
+    ) -> tuple[_Array, Any, Tape | None]: ...
+    def backward(
+        self,
+        parameters: _Array,
+        tape: Tape,
+        dy: Any,
+        dstate: Any,
+        dparameters: _Array,
+        input_gradient: bool,
+        num_threads: int | None,
+    ) -> tuple[_Array | None, Any]: ...
+    def step(
+        self, parameters: _Array, x: Any, state: Any, num_threads: int | None
+    ) -> tuple[_Array, Any]: ...
+    def pack(self, parameters: _Array, num_threads: int | None) -> Packed: ...
+
+def isa() -> str: ...
+def isas() -> list[str]: ...
+def use_isa(name: str) -> None: ...
+def cpu() -> str: ...
+def compiler() -> str: ...
+def get_num_threads() -> int: ...
+def set_num_threads(num_threads: int) -> None: ...
+def activation(name: str, x: _Array) -> np.ndarray[Any, Any]: ...
+def measure_fma_peak(dtype: str, num_threads: int | None, seconds: float) -> float: ...
