@@ -1,0 +1,230 @@
+"""The command ``rnnfast bench``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import rnnfast
+from rnnfast import _core
+from rnnfast.bench import grid, plot, report, run
+from rnnfast.bench.measure import Effort, Neighbours, Spread
+from rnnfast.bench.problem import DisagreementError
+from rnnfast.checkpoint import check_writable, write_atomically
+from rnnfast.cli import INTERRUPTED
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FULL_EFFORT = Effort(seconds=2.0, least=5, most=15)
+QUICK_EFFORT = Effort(seconds=1.2, least=3, most=9)
+
+JSON_NAME = "bench.json"
+PLOT_NAME = "bench.png"
+
+
+class Dtype(StrEnum):
+    """Element types of the layers."""
+
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+def _cells(text: str) -> str:
+    unknown = [name for name in _names(text) if name not in grid.CELLS]
+    if unknown:
+        raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(grid.CELLS)}")
+    return text
+
+
+def _sizes(text: str | None) -> str | None:
+    for word in _names(text or "1"):
+        if not word.isdecimal() or int(word) < 1:
+            raise typer.BadParameter(f"{word!r} is not a positive integer")
+    return text
+
+
+def _isa(name: str | None) -> str | None:
+    isas = rnnfast.info()["isas"]
+    if name is not None and name not in isas:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(isas)}")
+    return name
+
+
+def command(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few shapes of each kind, in under 90 seconds.")
+    ] = False,
+    cells: Annotated[
+        str, typer.Option(callback=_cells, metavar="NAME,NAME,…", help="The cells to measure.")
+    ] = ",".join(grid.CELLS),
+    batch: Annotated[
+        str | None, typer.Option(callback=_sizes, metavar="N,N,…", help="Batch sizes.")
+    ] = None,
+    input_size: Annotated[
+        str | None, typer.Option(callback=_sizes, metavar="N,N,…", help="Features of the input.")
+    ] = None,
+    hidden_size: Annotated[
+        str | None, typer.Option(callback=_sizes, metavar="N,N,…", help="Hidden units.")
+    ] = None,
+    seq_length: Annotated[int, typer.Option(min=1, help="Time steps.")] = grid.SEQ_LENGTH,
+    dtype: Annotated[Dtype, typer.Option(help="Element type.")] = Dtype.FLOAT32,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Threads for every library.")
+    ] = None,
+    isa: Annotated[
+        str | None, typer.Option(callback=_isa, help="Force a lower instruction set of rnnfast.")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Turns per library and case, instead of by time.")
+    ] = None,
+    peers: Annotated[
+        bool, typer.Option(help="Run PyTorch and ONNX Runtime too where installed.")
+    ] = True,
+    draw: Annotated[bool, typer.Option("--plot/--no-plot", help="Draw the PNG.")] = True,
+    out: Annotated[
+        Path, typer.Option(file_okay=False, help="Folder for bench.json and bench.png.")
+    ] = Path("bench-results"),
+) -> None:
+    """Measure forward passes and training beside the peers and against the FMA peak.
+
+    The full grid takes a quarter of an hour. Any of --batch, --input-size and
+    --hidden-size replaces it; those left out are then 32, 128 and 512.
+    """
+    from rich.console import Console
+
+    if draw and not plot.available():
+        raise ValueError("the plot needs matplotlib: install it, or pass --no-plot")
+    out.mkdir(parents=True, exist_ok=True)
+    check_writable(out / JSON_NAME)
+    shapes = _shapes(batch, input_size, hidden_size) or (grid.QUICK if quick else grid.FULL)
+    cases = [
+        *grid.cases(shapes, _names(cells), seq_length=seq_length, dtype=dtype),
+        *grid.step_cases(_names(cells), dtype=dtype),
+    ]
+    effort = QUICK_EFFORT if quick else FULL_EFFORT
+    if rounds is not None:
+        effort = Effort(seconds=0.0, least=rounds, most=rounds)
+    try:
+        with _instruction_set(isa):
+            session = Session(Console(), threads or rnnfast.get_num_threads(), dtype, peers=peers)
+            session.measure(cases, effort)
+    except DisagreementError as error:
+        print(f"rnnfast: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    session.show()
+    session.save(out, draw=draw)
+    if not session.complete:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _shapes(batch: str | None, input_size: str | None, hidden_size: str | None) -> list[grid.Shape]:
+    """The shapes asked for by size, none if no size was given."""
+    if not (batch or input_size or hidden_size):
+        return []
+    axes = (input_size or "128", hidden_size or "512", batch or "32")
+    inputs, hidden, batches = ([int(word) for word in _names(axis)] for axis in axes)
+    return [grid.Shape(b, i, h) for i, h, b in product(inputs, hidden, batches)]
+
+
+@contextmanager
+def _instruction_set(name: str | None) -> Iterator[None]:
+    """Use an instruction set for a while."""
+    before = rnnfast.info()["isa"]
+    _core.use_isa(name or before)
+    try:
+        yield
+    finally:
+        _core.use_isa(before)
+
+
+class Session:
+    """One run of the command: what was measured so far.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+        Where progress and results go.
+    num_threads : int
+        For every library.
+    dtype : str
+        Element type, for the header.
+    peers : bool
+        Whether other libraries take part.
+    """
+
+    def __init__(self, console: Console, num_threads: int, dtype: str, *, peers: bool) -> None:
+        self.console = console
+        self.num_threads = num_threads
+        self.peers = peers
+        self.machine = report.machine(num_threads, dtype, peers=peers)
+        self.measurements: list[run.Measurement] = []
+        self.import_seconds: Spread | None = None
+        self.other_cores: float | None = None
+        self.complete = False
+
+    def measure(self, cases: Sequence[grid.Case], effort: Effort) -> None:
+        """Measure case by case; Ctrl-C ends it and leaves what there is."""
+        from rich.progress import Progress
+
+        self.console.print(report.header(self.machine), markup=False, highlight=False)
+        try:
+            self.import_seconds = run.import_seconds()
+            neighbours = Neighbours()
+            # Drawn between the cases alone: a thread that did it meanwhile would disturb them.
+            with Progress(console=self.console, transient=True, auto_refresh=False) as progress:
+                task = progress.add_task("", total=len(cases))
+                for case in cases:
+                    progress.update(task, description=f"{case.cell} {case.work} {case.sizes}")
+                    progress.refresh()
+                    self.measurements.append(
+                        run.measure_case(case, self.num_threads, effort, peers=self.peers)
+                    )
+                    progress.advance(task)
+                    self.other_cores = neighbours.cores()
+            self.complete = True
+        except KeyboardInterrupt:
+            self.console.print("interrupted: what follows is incomplete", style="red")
+
+    def show(self) -> None:
+        """Print the tables."""
+        sequences = [m for m in self.measurements if m.case.work != "step"]
+        steps = [m for m in self.measurements if m.case.work == "step"]
+        if sequences:
+            self.console.print(report.table(sequences, "Whole sequences", throughput=True))
+        if steps:
+            self.console.print(report.table(steps, "One time step", throughput=False))
+        if self.measurements:
+            self.console.print(
+                report.summary(self.measurements, self.import_seconds, self.other_cores)
+            )
+
+    def save(self, folder: Path, *, draw: bool) -> None:
+        """Write the JSON document and the picture."""
+        result = report.document(
+            self.machine,
+            self.measurements,
+            self.import_seconds,
+            self.other_cores,
+            complete=self.complete,
+        )
+        write_atomically(folder / JSON_NAME, (json.dumps(result, indent=1) + "\n").encode())
+        written = [folder / JSON_NAME]
+        drawable = [m for m in self.measurements if m.case.work in plot.ROWS]
+        if draw and drawable:
+            title = report.header(self.machine)
+            write_atomically(folder / PLOT_NAME, plot.png(drawable, title))
+            written.append(folder / PLOT_NAME)
+        self.console.print(f"written: {', '.join(map(str, written))}", markup=False)

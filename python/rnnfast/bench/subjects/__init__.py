@@ -1,0 +1,98 @@
+"""Who takes part: THE list of subjects, rnnfast first, then its peers.
+
+A new one is a line in `SUBJECTS` and a module here with the functions ``version``, ``supports``
+and ``prepare``. Each library runs at its own defaults, but for the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from rnnfast.bench.grid import Case
+from rnnfast.bench.problem import Arrays, Problem
+
+
+@dataclass(frozen=True)
+class Job:
+    """A case made ready to run in one library.
+
+    Attributes
+    ----------
+    call : callable
+        The timed work, without arguments; returns the library's own objects.
+    read : callable
+        Turns what `call` returned into arrays under the names of `rnnfast.bench.problem`.
+    """
+
+    call: Callable[[], Any]
+    read: Callable[[Any], Arrays]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A library, or one way of using it.
+
+    Attributes
+    ----------
+    name : str
+        As shown in tables.
+    packages : tuple of str
+        The modules that must be importable, the one that does the work first.
+    module : str
+        The module of this package which drives it.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    module: str
+
+    @property
+    def installed(self) -> bool:
+        """Whether the library is there (found, not imported)."""
+        return all(find_spec(package) is not None for package in self.packages)
+
+    def version(self) -> str:
+        """The library's version."""
+        return str(self._driver().version())
+
+    def supports(self, case: Case) -> bool:
+        """Whether the library can run the case at all; asks without importing it."""
+        return bool(self._driver().supports(case))
+
+    def prepare(self, problem: Problem, num_threads: int) -> Job:
+        """Copy weights and inputs into the library's own objects.
+
+        Parameters
+        ----------
+        problem : Problem
+            A case that it supports, with its arrays.
+        num_threads : int
+            Threads that the library may use.
+        """
+        job: Job = self._driver().prepare(problem, num_threads)
+        return job
+
+    def _driver(self) -> Any:
+        return import_module(f"{__name__}.{self.module}")
+
+
+OURS = Subject("rnnfast", ("rnnfast",), "ours")
+SUBJECTS = (
+    OURS,
+    Subject("PyTorch", ("torch",), "pytorch"),
+    Subject("PyTorch cell", ("torch",), "pytorch_cell"),
+    Subject("ONNX Runtime", ("onnxruntime", "onnx"), "onnx_runtime"),
+)
+
+REFERENCE = Subject("reference", ("rnnfast",), "reference")
+"""Checks rnnfast where no peer is there to do it; never timed."""
+
+
+def chosen(case: Case, *, peers: bool = True) -> list[Subject]:
+    """The subjects of a case: rnnfast and, with `peers`, all that are installed and support it."""
+    candidates = SUBJECTS if peers else (OURS,)
+    return [subject for subject in candidates if subject.installed and subject.supports(case)]

@@ -1,0 +1,76 @@
+"""rnnfast itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import rnnfast
+from rnnfast.bench.grid import Case
+from rnnfast.bench.problem import WEIGHTS, Arrays, Problem
+from rnnfast.bench.subjects import Job
+
+LAYERS = {"basic": "RNN", "lstm": "LSTM", "gru": "GRU"}
+
+
+def version() -> str:
+    """The version of rnnfast."""
+    return str(rnnfast.info()["version"])
+
+
+def supports(case: Case) -> bool:
+    """Every case."""
+    return case.cell in LAYERS
+
+
+def prepare(problem: Problem, num_threads: int) -> Job:
+    """A layer with the weights of the problem, called as a training loop or a server would."""
+    return prepare_layer(rnnfast, problem, num_threads)
+
+
+def prepare_layer(layers: Any, problem: Problem, num_threads: int) -> Job:
+    """The same with the classes RNN, LSTM and GRU of the module `layers`."""
+    case = problem.case
+    layer = getattr(layers, LAYERS[case.cell])(case.input_size, case.hidden_size, dtype=case.dtype)
+    layer.load_state_dict({f"{name}_l0": array for name, array in problem.weights.items()})
+    make = {"forward": _forward, "train": _train, "step": _step}[case.work]
+    return make(layer, problem, num_threads)
+
+
+def _forward(layer: Any, problem: Problem, num_threads: int) -> Job:
+    x = problem.x
+
+    def call() -> Any:
+        return layer(x, num_threads=num_threads)
+
+    return Job(call, lambda result: {"y": result[0]})
+
+
+def _train(layer: Any, problem: Problem, num_threads: int) -> Job:
+    x, dy, out = problem.x, problem.dy, np.empty_like(layer.flat)
+
+    def call() -> Any:
+        y, _, tape = layer.forward(x, num_threads=num_threads)
+        return y, layer.backward(tape, dy, out=out, num_threads=num_threads)
+
+    def read(result: Any) -> Arrays:
+        y, grads = result
+        parameters = {f"d{name}": grads.parameters[f"{name}_l0"].copy() for name in WEIGHTS}
+        return {"y": y, "dx": grads.x, **parameters}
+
+    return Job(call, read)
+
+
+def _step(layer: Any, problem: Problem, num_threads: int) -> Job:
+    x = problem.x[0]
+    state = (problem.h, problem.c) if problem.case.cell == "lstm" else problem.h
+
+    def call() -> Any:
+        return layer.step(x, state, num_threads=num_threads)
+
+    def read(result: Any) -> Arrays:
+        y, after = result
+        return {"y": y, "c": after[1][0]} if isinstance(after, tuple) else {"y": y}
+
+    return Job(call, read)
