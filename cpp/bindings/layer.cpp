@@ -101,13 +101,15 @@ class LayerOf final : public PyLayer {
   }
 
   py::tuple backward(py::array parameters, PyTape& any_tape, py::handle dy, py::handle dstate,
-                     py::array dparameters, bool input_gradient,
-                     py::handle num_threads) const override {
+                     py::handle out, bool input_gradient, py::handle num_threads) const override {
     const int threads = as_thread_count(num_threads);
     TapeOf<Real>& tape = own_tape(any_tape);
     const Extent& extent = tape.extent;
     BackwardCall<Real> call{};
     call.parameters = flat(parameters);
+    const py::array dparameters = out.is_none()
+                                      ? py::array(new_array<Real>({count_}))
+                                      : py::reinterpret_borrow<py::array>(out);
     call.dparameters = const_cast<Real*>(flat(dparameters));
     std::optional<Array<Real>> dy_array;
     if (!dy.is_none()) {
@@ -124,11 +126,11 @@ class LayerOf final : public PyLayer {
       call.dx = extent.rows(array.mutable_data(), spec_.input);
       dx = std::move(array);
     }
-    Outputs out(*this, extent, {0});
-    call.dinitial = out.states;
+    Outputs initial(*this, extent, {0});
+    call.dinitial = initial.states;
     tape.used = true;
     without_gil(threads, [&](Lease& lease) { rnnfast::backward(spec_, call, tape.tape, lease); });
-    return py::make_tuple(dx, out.state());
+    return py::make_tuple(dx, initial.state(), dparameters);
   }
 
   std::unique_ptr<PyPacked> pack(py::array parameters, py::handle num_threads) const override {

@@ -33,9 +33,9 @@ class PyLayer {
   virtual py::tuple forward(py::array parameters, py::handle x, py::handle state,
                             py::handle lengths, py::handle reset, bool record, uint64_t seed,
                             py::handle num_threads, const PyPacked* packed) const = 0;
-  // (dx or None, dstate)
+  // (dx or None, dstate, dparameters: `out`, or new where that is None)
   virtual py::tuple backward(py::array parameters, PyTape& tape, py::handle dy, py::handle dstate,
-                             py::array dparameters, bool input_gradient,
+                             py::handle out, bool input_gradient,
                              py::handle num_threads) const = 0;
   virtual py::tuple step(py::array parameters, py::handle x, py::handle state,
                          py::handle num_threads) const = 0;

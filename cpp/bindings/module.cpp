@@ -36,7 +36,7 @@ PYBIND11_MODULE(_core, m) {
            py::arg("lengths"), py::arg("reset"), py::arg("record"), py::arg("seed"),
            py::arg("num_threads"), py::arg("packed") = nullptr)
       .def("backward", &PyLayer::backward, py::arg("parameters"), py::arg("tape"), py::arg("dy"),
-           py::arg("dstate"), py::arg("dparameters"), py::arg("input_gradient"),
+           py::arg("dstate"), py::arg("out"), py::arg("input_gradient"),
            py::arg("num_threads"))
       .def("step", &PyLayer::step, py::arg("parameters"), py::arg("x"), py::arg("state"),
            py::arg("num_threads"))

@@ -11,8 +11,7 @@ namespace rnnfast {
 // tanh or sigmoid of a 1-D float32 or float64 array by the current instruction set.
 pybind11::array activation(const std::string& name, const pybind11::array& x);
 
-// GFLOP/s of independent multiply-adds on so many threads, the best of several short runs that
-// together last about `seconds`.
+// GFLOP/s of independent multiply-adds on so many threads, the mean over about `seconds`.
 double measure_fma_peak(const std::string& dtype, pybind11::handle num_threads, double seconds);
 
 std::string compiler_name();

@@ -119,7 +119,8 @@ void add_columns(const Backward<Real>& g, const Tape<Real>& tape, index t, index
                  int vectors, int rows, Real* acc) {
   Segment<Real> s[2];
   const int n = tape.segments(g.time.offset[t] + b, s);
-  multiply(s, n, w, tape.depth(), 0, vectors, rows, acc, one_gate_layout(0).width<Real>());
+  for (long i = 0, first = 0; i < n; first += s[i].k * s[i].repeat, ++i)
+    multiply(s[i], w, tape.depth(), first, vectors, rows, acc, one_gate_layout(0).width<Real>());
 }
 
 // acc[m] (+)= columns of a row-major array; absent arrays count as zero.

@@ -33,8 +33,6 @@ struct PhasePlan {
   explicit PhasePlan(const Size& s)
       : units(Phase::units(s)), x_k(Phase::x.count ? s.input : 0), h_k(Phase::depth(s)) {}
 
-  static constexpr bool fused = Phase::x.count == Phase::layout.vectors &&
-                                Phase::h.count == Phase::layout.vectors;
   static constexpr int rows = static_cast<int>(
       least(widest_rows(Phase::h.count), widest_rows(Phase::x.count ? Phase::x.count : 1)));
 
@@ -46,15 +44,11 @@ struct PhasePlan {
     return (Phase::layout.vectors + Phase::x.count * x_k + Phase::h.count * h_k) * lanes<Real>;
   }
   long size() const { return panels() * panel_size(); }
-  // Rows of the pass that holds x, and where h begins in its own.
-  long x_pass() const { return fused ? x_k + h_k : x_k; }
-  long h_pass() const { return fused ? x_k + h_k : h_k; }
-  long h_first() const { return fused ? x_k : 0; }
   const Real* x_weights(const Real* panel) const {
     return panel + Phase::layout.template width<Real>();
   }
   const Real* h_weights(const Real* panel) const {
-    return x_weights(panel) + (fused ? 0 : Phase::x.count * x_k * lanes<Real>);
+    return x_weights(panel) + Phase::x.count * x_k * lanes<Real>;
   }
 };
 
@@ -72,10 +66,8 @@ void pack_phase(const Size& size, const Weights<const Real>& w, Real* packed, co
     Real* x_weights = const_cast<Real*>(plan.x_weights(p));
     Real* h_weights = const_cast<Real*>(plan.h_weights(p));
     if (Phase::x.count)
-      pack_panel(layout, x, panel, Matrix<Real>{w.w_ih, plan.units, plan.x_k}, x_weights,
-                 plan.x_pass(), 0);
-    pack_panel(layout, h, panel, Matrix<Real>{Phase::matrix(w), plan.units, plan.h_k}, h_weights,
-               plan.h_pass(), plan.h_first());
+      pack_panel(layout, x, panel, Matrix<Real>{w.w_ih, plan.units, plan.x_k}, x_weights);
+    pack_panel(layout, h, panel, Matrix<Real>{Phase::matrix(w), plan.units, plan.h_k}, h_weights);
   }
 }
 
@@ -103,9 +95,9 @@ void add_input(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan, const
     return add_direct(Phase::layout, x, at.panel, Matrix<Real>{f.weights.w_ih, plan.units, plan.x_k},
                       token ? nullptr : f.x.at(at.t, at.b), f.x.row, token, at.rows, acc, acc_row);
   const Real* w = plan.x_weights(panel);
-  if (token) return add_tokens(token, at.rows, w, plan.x_pass(), x.count, sum, acc_row);
+  if (token) return add_tokens(token, at.rows, w, plan.x_k, x.count, sum, acc_row);
   const Segment<Real> s{f.x.at(at.t, at.b), f.x.row, plan.x_k};
-  multiply(&s, 1, w, plan.x_pass(), 0, x.count, at.rows, sum, acc_row);
+  multiply(s, w, plan.x_k, 0, x.count, at.rows, sum, acc_row);
 }
 
 template <class Phase, class Real>
@@ -122,19 +114,8 @@ void add_recurrent(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan,
     return add_direct(Phase::layout, h, at.panel,
                       Matrix<Real>{Phase::matrix(f.weights), plan.units, plan.h_k}, s.a, s.row,
                       static_cast<const int32_t*>(nullptr), at.rows, acc, acc_row);
-  multiply(&s, 1, plan.h_weights(panel), plan.h_pass(), plan.h_first(), h.count, at.rows,
-           acc + h.first * lanes<Real>, acc_row);
-}
-
-// x and h in one product where both feed the same vectors.
-template <class Phase, class Real>
-void add_both(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan, const Place<Real>& at,
-              const Real* panel, Real* acc) {
-  const Slots h = plan.slots(Phase::h, at.panel);
-  const Segment<Real> s[2] = {{f.x.at(at.t, at.b), f.x.row, plan.x_k},
-                              {at.h_prev, at.h_row, plan.h_k}};
-  multiply(s, 2, plan.h_weights(panel), plan.h_pass(), 0, h.count, at.rows, acc,
-           Phase::layout.template width<Real>());
+  multiply(s, plan.h_weights(panel), plan.h_k, 0, h.count, at.rows, acc + h.first * lanes<Real>,
+           acc_row);
 }
 
 template <class Phase, class Real>
@@ -176,13 +157,10 @@ void forward_tile(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan,
                        input_row(f.input, f.time.total(), at.panel,
                                  f.time.offset[at.t] + at.b + m, Phase::x.count),
                        part * sizeof(Real));
-    add_recurrent<Phase>(f, plan, at, panel, acc);
-  } else if (PhasePlan<Phase, Real>::fused && f.packed && !f.tokens) {
-    add_both<Phase>(f, plan, at, panel, acc);
-  } else {
-    if (Phase::x.count) add_input<Phase>(f, plan, at, panel, acc);
-    add_recurrent<Phase>(f, plan, at, panel, acc);
+  } else if (Phase::x.count) {
+    add_input<Phase>(f, plan, at, panel, acc);
   }
+  add_recurrent<Phase>(f, plan, at, panel, acc);
   Phase::finish(f, at, acc);
 }
 
@@ -242,10 +220,10 @@ void input_product(const Forward<Real>& f, Real* input, const Worker& me) {
       const int rows = static_cast<int>(tiles.begin(i + 1) - row);
       start_with_bias<Phase>(f, plan, panel, w, rows, acc);
       if (f.tokens) {
-        add_tokens(f.tokens + row, rows, plan.x_weights(w), plan.x_pass(), x.count, acc, width);
+        add_tokens(f.tokens + row, rows, plan.x_weights(w), plan.x_k, x.count, acc, width);
       } else {
         const Segment<Real> s{f.x.base + row * x_row, x_row, plan.x_k};
-        multiply(&s, 1, plan.x_weights(w), plan.x_pass(), 0, x.count, rows, acc, width);
+        multiply(s, plan.x_weights(w), plan.x_k, 0, x.count, rows, acc, width);
       }
       for (int m = 0; m < rows; ++m)
         __builtin_memcpy(input_row(input, total, panel, row + m, Phase::x.count), acc + m * width,

@@ -1,7 +1,6 @@
 // Weights from PyTorch's row-major matrices into the order in which the tiles read them.
 //
-//   forward   panel: [bias: vectors][x: pass][k = I][vectors of the pass], then the same for h
-//             (one pass over k = I + P where x and h feed the same vectors)
+//   forward   panel: [bias: vectors], x: [pass][k = I][vectors of the pass], the same for h
 //   backward  column panel: [k = gate rows in tape order][vectors of columns]
 //
 // Units and columns beyond the matrix are zero.
@@ -49,15 +48,15 @@ struct Matrix {
   long k;
 };
 
-// Writes `slots` of a panel; the product's k rows start at first_k of pass_k in every pass.
+// Writes `slots` of a panel, pass by pass.
 template <class Real>
-void pack_panel(const Layout& layout, Slots slots, long panel, const Matrix<Real>& m, Real* packed,
-                long pass_k, long first_k) {
+void pack_panel(const Layout& layout, Slots slots, long panel, const Matrix<Real>& m,
+                Real* packed) {
   const int width = tile_vectors(slots.count);
   for (int v = 0; v < slots.count; ++v) {
     const long unit = layout.unit<Real>(panel, slots.first + v);
     const long row = layout.gate_of(slots.first + v) * m.units + unit;
-    Real* pass = packed + (pass_k * (v - v % width) + first_k * width + v % width) * lanes<Real>;
+    Real* pass = packed + (m.k * (v - v % width) + v % width) * lanes<Real>;
     pack_vectors(m.w + row * m.k, m.k, least(lanes<Real>, m.units - unit), m.k, pass,
                  width * lanes<Real>);
   }

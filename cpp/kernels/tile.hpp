@@ -14,6 +14,10 @@ namespace rnnfast::RNNFAST_ISA {
 inline constexpr int max_rows = 8;
 inline constexpr int max_vectors = 4;
 
+// The longest sum formed in one accumulator. Rounding errors grow with its length; blocks are
+// added to each other in memory, as a blocked BLAS does.
+inline constexpr long chain = 256;
+
 // A left operand: `repeat` pieces of k columns, `jump` apart; rows `row` apart.
 template <class Real>
 struct Segment {
@@ -25,34 +29,30 @@ struct Segment {
 };
 
 template <class Real, int M, int N>
-void multiply_tile(const Segment<Real>* segment, int segments, const Real* w, Real* acc,
-                   long acc_row) {
-  Vec<Real> c[M][N];
+void multiply_tile(const Segment<Real>& s, const Real* w, Real* acc, long acc_row) {
+  Vec<Real> c[M][N] = {};
+  const long row = s.row;
+  for (long piece = 0; piece < s.repeat; ++piece) {
+    const Real* a = s.a + piece * s.jump;
+    for (long k = 0; k < s.k; ++k, w += N * lanes<Real>) {
+      Vec<Real> right[N];
+#pragma GCC unroll 4
+      for (int n = 0; n < N; ++n) right[n] = load(w + n * lanes<Real>);
 #pragma GCC unroll 8
-  for (int m = 0; m < M; ++m)
+      for (int m = 0; m < M; ++m) {
+        const Vec<Real> left = broadcast(a[m * row + k]);
 #pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) c[m][n] = load(acc + m * acc_row + n * lanes<Real>);
-  for (const auto* s = segment; s != segment + segments; ++s) {
-    for (long piece = 0; piece < s->repeat; ++piece) {
-      const Real* a = s->a + piece * s->jump;
-      const long row = s->row;
-      for (long k = 0; k < s->k; ++k, w += N * lanes<Real>) {
-        Vec<Real> right[N];
-#pragma GCC unroll 4
-        for (int n = 0; n < N; ++n) right[n] = load(w + n * lanes<Real>);
-#pragma GCC unroll 8
-        for (int m = 0; m < M; ++m) {
-          const Vec<Real> left = broadcast(a[m * row + k]);
-#pragma GCC unroll 4
-          for (int n = 0; n < N; ++n) c[m][n] += left * right[n];
-        }
+        for (int n = 0; n < N; ++n) c[m][n] += left * right[n];
       }
     }
   }
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) store(acc + m * acc_row + n * lanes<Real>, c[m][n]);
+    for (int n = 0; n < N; ++n) {
+      Real* sum = acc + m * acc_row + n * lanes<Real>;
+      store(sum, load(sum) + c[m][n]);
+    }
 }
 
 template <class Real, int M, int N>
@@ -83,7 +83,7 @@ void outer_tile(const Run<Real>* run, int runs, long first, const Real* g, long 
 }
 
 template <class Real>
-using MultiplyTile = void (*)(const Segment<Real>*, int, const Real*, Real*, long);
+using MultiplyTile = void (*)(const Segment<Real>&, const Real*, Real*, long);
 template <class Real>
 using OuterTile = void (*)(const Run<Real>*, int, long, const Real*, long, Real*);
 
@@ -130,23 +130,39 @@ struct RowTiles {
 
 constexpr int widest_rows(int vectors) { return tile_rows(tile_vectors(vectors)); }
 
+template <class Real>
+MultiplyTile<Real> multiply_of(int vectors, int rows) {
+  switch (vectors) {
+    case 1: return multiply_of<Real, 1>(rows);
+    case 2: return multiply_of<Real, 2>(rows);
+    case 3: return multiply_of<Real, 3>(rows);
+    default: return multiply_of<Real, tile_vectors(4)>(rows);
+  }
+}
+
+// One pass: the whole segment, cut so that no accumulator sums more than `chain` products.
+template <class Real>
+inline void multiply_pass(MultiplyTile<Real> tile, const Segment<Real>& s, const Real* w, int width,
+                          Real* acc, long acc_row) {
+  const long pieces = most(chain / s.k, 1);
+  for (long piece = 0; piece < s.repeat; piece += pieces)
+    for (long k = 0; k < s.k; k += chain) {
+      const long depth = least(chain, s.k - k), repeat = least(pieces, s.repeat - piece);
+      tile({s.a + piece * s.jump + k, s.row, depth, repeat, s.jump}, w, acc, acc_row);
+      w += depth * repeat * width * lanes<Real>;
+    }
+}
+
 // acc[m][v] += Σ a[m][k] w[k][v] for a panel of `vectors` vectors, in passes as wide as the tile.
 // A pass holds `pass_k` rows of weights; the product starts at its row `first_k`.
 template <class Real>
-inline void multiply(const Segment<Real>* segment, int segments, const Real* w, long pass_k,
-                     long first_k, int vectors, int rows, Real* acc, long acc_row) {
+inline void multiply(const Segment<Real>& segment, const Real* w, long pass_k, long first_k,
+                     int vectors, int rows, Real* acc, long acc_row) {
   const int width = tile_vectors(vectors);
-  for (int v = 0; v < vectors; v += width) {
-    const Real* pass = w + (pass_k * v + first_k * width) * lanes<Real>;
-    MultiplyTile<Real> tile = nullptr;
-    switch (width) {
-      case 1: tile = multiply_of<Real, 1>(rows); break;
-      case 2: tile = multiply_of<Real, 2>(rows); break;
-      case 3: tile = multiply_of<Real, 3>(rows); break;
-      default: tile = multiply_of<Real, tile_vectors(4)>(rows);
-    }
-    tile(segment, segments, pass, acc + v * lanes<Real>, acc_row);
-  }
+  const MultiplyTile<Real> tile = multiply_of<Real>(width, rows);
+  for (int v = 0; v < vectors; v += width)
+    multiply_pass(tile, segment, w + (pass_k * v + first_k * width) * lanes<Real>, width,
+                  acc + v * lanes<Real>, acc_row);
 }
 
 }  // namespace rnnfast::RNNFAST_ISA

@@ -30,7 +30,7 @@ class Pool {
     in_use_ -= capacity(block);
     idle_ += capacity(block);
     free_.push_front(block);
-    trim(peak_);
+    trim(limit());
   }
 
  private:
@@ -53,8 +53,7 @@ class Pool {
   void* allocate(size_t bytes) {
     if (bytes > SIZE_MAX / 2) throw std::bad_alloc();
     const size_t size = std::max<size_t>(1024, (bytes + 63) / 64 * 64);
-    const size_t most = std::max(peak_, in_use_ + size);
-    trim(most > size ? most - size : 0);
+    trim(limit() > size ? limit() - size : 0);
     const bool large = size >= 2 * huge_page;
     const size_t align = large ? huge_page : 64;
     const size_t total = (size + header + align - 1) / align * align;
@@ -70,6 +69,9 @@ class Pool {
     capacity(block) = size;
     return block;
   }
+
+  // With less room, calls that take turns would free each other's blocks.
+  size_t limit() const { return 2 * peak_; }
 
   // Frees the blocks idle longest until in use + idle ≤ limit.
   void trim(size_t limit) {

@@ -1,5 +1,5 @@
 // Large buffers that outlive calls: fresh memory costs page faults, so freed blocks are kept for
-// the next call, as long as the process stays within the most it ever held at once.
+// the next call, as long as the process holds no more than twice what it ever used at once.
 #pragma once
 
 #include <cstddef>

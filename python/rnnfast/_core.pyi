@@ -46,10 +46,10 @@ class Layer:
         tape: Tape,
         dy: Any,
         dstate: Any,
-        dparameters: _Array,
+        out: _Array | None,
         input_gradient: bool,
         num_threads: int | None,
-    ) -> tuple[_Array | None, Any]: ...
+    ) -> tuple[_Array | None, Any, _Array]: ...
     def step(
         self, parameters: _Array, x: Any, state: Any, num_threads: int | None
     ) -> tuple[_Array, Any]: ...

@@ -335,14 +335,12 @@ class Layer:
         if not isinstance(tape, _core.Tape):
             kind = type(tape).__name__
             raise TypeError(f"{self._cell}: tape is a {kind}, expected what forward returned")
-        if out is None:
-            out = np.empty_like(self._flat)
-        else:
+        if out is not None:
             self._check_buffer("out", out)
-        dx, dinitial = self._core.backward(
+        dx, dinitial, flat = self._core.backward(
             self._flat, tape, dy, dstate, out, bool(input_gradient), num_threads
         )
-        return Gradients(dx, dinitial, MappingProxyType(self._views(out)), out)
+        return Gradients(dx, dinitial, MappingProxyType(self._views(flat)), flat)
 
     def step(
         self, x: Array | int, state: State = None, *, num_threads: int | None = None
