@@ -20,12 +20,13 @@ double step_flops(const Spec& spec, const Size& size, index batch) {
           2.0 * static_cast<double>(spec.projection * size.hidden));
 }
 
-Plan plan_for(const Spec& spec, const Size& size, const Sizes& sizes, const Sequences& sequences,
-              bool tokens, int threads) {
+Plan plan_for(const Spec& spec, const Size& size, const Sizes& sizes, index element,
+              const Sequences& sequences, bool tokens, int threads) {
   const Timeline time = sequences.timeline(false);
   const bool ragged = time.rows(0) * time.steps != time.total();
   return plan({time.steps, time.total(), time.rows(0), ragged,
-               step_flops(spec, size, time.rows(0)), sizes.panels, tokens},
+               step_flops(spec, size, time.rows(0)), sizes.panels,
+               sizes.packed_forward * element, tokens},
               threads);
 }
 
@@ -227,7 +228,7 @@ void run_track(const TrackCall<Real>& a, Track<Real>* record, Lease& lease) {
                   nullptr,
                   record != nullptr};
   const Plan plan =
-      plan_for(a.spec, size, sizes, a.sequences, a.in.tokens != nullptr, lease.threads());
+      plan_for(a.spec, size, sizes, sizeof(Real), a.sequences, a.in.tokens != nullptr, lease.threads());
   Buffer<Real> input;
   if (plan.input_first && packed) {
     input = buffer<Real>(n, sizes.input_per_row);
@@ -427,7 +428,7 @@ void run_track_backward(const TrackBackward<Real>& a, Track<Real>& track, Lease&
                          a.dx,
                          a.direction > 0};
   const Plan plan =
-      plan_for(a.spec, size, sizes, sequences, a.in.tokens != nullptr, lease.threads());
+      plan_for(a.spec, size, sizes, sizeof(Real), sequences, a.in.tokens != nullptr, lease.threads());
   lease.run(plan.threads, plan.split_units, [&](const Worker& me) { k.backward(g, me); });
 
   collect(sequences, dh.data(), size.output, sizes.padded_output,

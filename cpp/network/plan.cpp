@@ -10,6 +10,10 @@ constexpr double worth_meeting = 60e3;
 // Below this a whole layer is not worth waking anyone.
 constexpr double worth_waking = 1e6;
 
+// Caches of a core and of the cores that share one: usual sizes, not this machine's.
+constexpr index near_cache = 1 << 20;
+constexpr index far_cache = 24 << 20;
+
 // The busiest thread's share of n indivisible parts, relative to an even one.
 double imbalance(index n, int threads) {
   const index most = (n + threads - 1) / threads;
@@ -34,7 +38,11 @@ Plan plan(const Work& work, int threads) {
   // Rows of unequal length leave the owner of the short ones idle.
   const double rows_time =
       (work.ragged ? 1.5 : 1.0) * imbalance(work.batch, by_rows) / by_rows;
-  const bool split_units = work.batch < 16 * threads ? units_time < 1.2 * rows_time : units_time < rows_time;
+  // With few rows each, threads that own rows would all stream the same weights for little work.
+  // With enough of them owning rows is as fast, and nobody waits when another process takes a core.
+  const index enough = work.weight_bytes <= near_cache ? 8 : work.weight_bytes <= far_cache ? 16 : 64;
+  const bool split_units =
+      units_time < rows_time * (work.batch < enough * threads ? 1.2 : 1.0);
   if (std::min(units_time, rows_time) >= 1) return {1, false, input_first};
   return {split_units ? by_units : by_rows, split_units, input_first};
 }

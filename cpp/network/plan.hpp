@@ -18,6 +18,7 @@ struct Work {
   bool ragged;       // steps of different width
   double step_flops; // of a forward step of full width
   index panels;      // shares of units there are
+  index weight_bytes;
   bool tokens;
 };
 
