@@ -60,7 +60,7 @@ struct Tape {
 template <class Cell, class Real>
 struct BackwardPlan {
   static constexpr Layout columns = one_gate_layout(0);
-  static constexpr int rows = widest_rows(block_vectors);
+  static constexpr int rows = highest_tile(block_vectors);
 
   static Tape<Real> tape(const Backward<Real>& g, Slots slots) {
     return {g.gates, Cell::First::layout, slots, g.size.hidden, g.time.total()};

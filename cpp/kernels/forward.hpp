@@ -33,8 +33,9 @@ struct PhasePlan {
   explicit PhasePlan(const Size& s)
       : units(Phase::units(s)), x_k(Phase::x.count ? s.input : 0), h_k(Phase::depth(s)) {}
 
+  // A tile as high as both products allow.
   static constexpr int rows = static_cast<int>(
-      least(widest_rows(Phase::h.count), widest_rows(Phase::x.count ? Phase::x.count : 1)));
+      least(highest_tile(Phase::h.count), highest_tile(Phase::x.count ? Phase::x.count : 1)));
 
   long panels() const { return Phase::layout.template panels<Real>(units); }
   Slots slots(Slots wanted, long panel) const {

@@ -128,7 +128,7 @@ struct RowTiles {
   long begin(long tile) const { return first + count * tile / tiles; }
 };
 
-constexpr int widest_rows(int vectors) { return tile_rows(tile_vectors(vectors)); }
+constexpr int highest_tile(int vectors) { return tile_rows(tile_vectors(vectors)); }
 
 template <class Real>
 MultiplyTile<Real> multiply_of(int vectors, int rows) {

@@ -1,5 +1,6 @@
 #include "workspace.hpp"
 
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -23,6 +24,10 @@ class Pool {
     peak_ = std::max(peak_, in_use_);
     return static_cast<char*>(block) + header;
   }
+
+  // Around a fork nobody else may hold the lock, or the child would wait for a thread it lacks.
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
 
   void release(void* data) {
     const std::lock_guard lock(mutex_);
@@ -89,7 +94,10 @@ class Pool {
 
 // Never destroyed: arrays may be freed after static objects.
 Pool& pool() {
-  static Pool* const p = new Pool;
+  static Pool* const p = [] {
+    pthread_atfork([] { pool().lock(); }, [] { pool().unlock(); }, [] { pool().unlock(); });
+    return new Pool;
+  }();
   return *p;
 }
 
