@@ -8,19 +8,16 @@ enum class Cell : int { basic, lstm, lstm_projected, gru, gru_reset_before };
 inline constexpr int cell_count = 5;
 
 struct CellTraits {
-  const char* name;      // what error messages call the layer
-  int gates;             // row blocks of weight_ih and weight_hh, in PyTorch's order
-  bool has_cell_state;   // c beside h
-  bool projects;         // h = W_hr (o ∘ tanh c)
-  bool needs_operand;    // a second product reads a vector of H that is neither x nor h
+  const char* name;     // what error messages call the layer
+  int gates;            // row blocks of weight_ih and weight_hh, in PyTorch's order
+  bool has_cell_state;  // c beside h
+  bool projects;        // h = W_hr (o ∘ tanh c)
+  bool needs_operand;   // a second product reads a vector of H that is neither x nor h
 };
 
 inline constexpr CellTraits cell_traits[cell_count] = {
-    {"rnn", 1, false, false, false},
-    {"lstm", 4, true, false, false},
-    {"lstm", 4, true, true, true},
-    {"gru", 3, false, false, false},
-    {"gru", 3, false, false, true},
+    {"rnn", 1, false, false, false}, {"lstm", 4, true, false, false}, {"lstm", 4, true, true, true},
+    {"gru", 3, false, false, false}, {"gru", 3, false, false, true},
 };
 
 constexpr const CellTraits& traits(Cell cell) { return cell_traits[static_cast<int>(cell)]; }

@@ -27,7 +27,9 @@ struct Rows {
   index row = 0;
   const index* offset = nullptr;
 
-  Real* at(index t, index b) const { return base + (offset ? offset[t] * row : t * step) + b * row; }
+  Real* at(index t, index b) const {
+    return base + (offset ? offset[t] * row : t * step) + b * row;
+  }
   explicit operator bool() const { return base != nullptr; }
 };
 
@@ -140,12 +142,12 @@ struct WeightGradient {
 struct Sizes {
   index packed_forward;
   index packed_backward;
-  index gates_per_row;      // panels · width
-  index input_per_row;      // of Forward::input
+  index gates_per_row;  // panels · width
+  index input_per_row;  // of Forward::input
   index projected_per_row;
-  index padded_hidden;      // H'
-  index padded_output;      // P'
-  index panels;             // shares that a unit split can hand out
+  index padded_hidden;  // H'
+  index padded_output;  // P'
+  index panels;         // shares that a unit split can hand out
 };
 
 template <class Real>

@@ -13,7 +13,8 @@ std::string prefix(const char* cell, const char* name) { return std::string(cell
 
 std::string join(const std::vector<index>& shape) {
   std::string text("(");
-  for (size_t i = 0; i < shape.size(); ++i) text.append(i ? ", " : "").append(std::to_string(shape[i]));
+  for (size_t i = 0; i < shape.size(); ++i)
+    text.append(i ? ", " : "").append(std::to_string(shape[i]));
   return text + (shape.size() == 1 ? ",)" : ")");
 }
 
@@ -31,27 +32,70 @@ void expect_axes(const char* cell, const py::array& x, std::initializer_list<py:
   bad_value(prefix(cell, "x") + " has shape " + repr_shape(x) + ", expected " + meaning);
 }
 
-// Tokens as int32, each checked; `at` turns an index in memory into one the user knows.
+// An element that was converted to int64, as the user wrote it.
+std::string integer_text(const py::array& a, int64_t value) {
+  return a.dtype().kind() == 'u' ? std::to_string(static_cast<uint64_t>(value))
+                                 : std::to_string(value);
+}
+
+// "[1, 4]" for the element that lies at number i in C order; nothing for a scalar.
+std::string position(const py::array& a, py::ssize_t i) {
+  if (a.ndim() == 0) return "";
+  std::string text;
+  for (py::ssize_t axis = a.ndim() - 1; axis >= 0; --axis) {
+    text = std::to_string(i % a.shape(axis)) + (text.empty() ? "" : ", ") + text;
+    i /= a.shape(axis);
+  }
+  return "[" + text + "]";
+}
+
+[[noreturn]] void bad_token(const Spec& spec, const std::string& where, const std::string& token) {
+  bad_value(prefix(spec.traits().name, "x") + where + " is token " + token +
+            ", expected 0 <= token < input_size=" + std::to_string(spec.input));
+}
+
+// Tokens as int32, each checked.
 py::array checked_tokens(const Spec& spec, const py::array& x) {
-  const char* cell = spec.traits().name;
   const Array<int64_t> wide(x);
   py::array_t<int32_t> narrow(std::vector<py::ssize_t>(x.shape(), x.shape() + x.ndim()));
   const int64_t* from = wide.data();
   int32_t* to = narrow.mutable_data();
   for (py::ssize_t i = 0; i < wide.size(); ++i) {
-    if (from[i] < 0 || from[i] >= spec.input) {
-      std::string where;
-      py::ssize_t rest = i;
-      for (py::ssize_t axis = x.ndim() - 1; axis >= 0; --axis) {
-        where = std::to_string(rest % x.shape(axis)) + (where.empty() ? "" : ", ") + where;
-        rest /= x.shape(axis);
-      }
-      bad_value(prefix(cell, "x[") + where + "] is token " + std::to_string(from[i]) +
-                ", expected 0 <= token < input_size=" + std::to_string(spec.input));
-    }
+    if (from[i] < 0 || from[i] >= spec.input)
+      bad_token(spec, position(x, i), integer_text(x, from[i]));
     to[i] = static_cast<int32_t>(from[i]);
   }
   return narrow;
+}
+
+void expect_input_type(const Spec& spec, const py::array& x) {
+  if (is_integer(x) || x.dtype().kind() == 'f') return;
+  bad_value(prefix(spec.traits().name, "x") + " has dtype " + dtype_name(x) +
+            ", expected floating point, or integers for tokens");
+}
+
+// A single token as an array without axes.
+py::array as_scalar_token(const Spec& spec, py::handle object) {
+  const py::int_ number = py::reinterpret_steal<py::int_>(PyNumber_Index(object.ptr()));
+  if (!number) throw py::error_already_set();
+  int overflow = 0;
+  const long long token = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
+  if (overflow) bad_token(spec, "", py::str(number).cast<std::string>());
+  return py::array(py::int_(token));
+}
+
+// Whatever NumPy makes of a sequence of integers.
+py::array as_lengths(const char* cell, py::handle object) {
+  py::array a;
+  try {
+    a = py::module_::import("numpy").attr("asarray")(object);
+  } catch (const py::error_already_set& error) {
+    if (!error.matches(PyExc_ValueError)) throw;
+    bad_value(prefix(cell, "lengths") + " is no array, expected integers of shape (B,)");
+  }
+  if (a.size() != 0 && !is_integer(a))
+    bad_value(prefix(cell, "lengths") + " has dtype " + dtype_name(a) + ", expected integers");
+  return a;
 }
 
 void expect_features(const Spec& spec, const py::array& x) {
@@ -124,13 +168,11 @@ Input<Real> as_input(const Spec& spec, py::handle object) {
   const char* cell = spec.traits().name;
   const py::array x = as_array(cell, "x", object);
   const bool tokens = is_integer(x), first = spec.batch_first;
+  expect_input_type(spec, x);
   if (tokens)
     expect_axes(cell, x, {1, 2}, first ? "tokens (B, T) or (T,)" : "tokens (T, B) or (T,)");
   else
     expect_axes(cell, x, {2, 3}, first ? "(B, T, I) or (T, I)" : "(T, B, I) or (T, I)");
-  if (!tokens && x.dtype().kind() != 'f')
-    bad_value(prefix(cell, "x") + " has dtype " + dtype_name(x) +
-              ", expected floating point, or integers for tokens");
   if (!tokens) expect_features(spec, x);
   const bool batched = x.ndim() == (tokens ? 2 : 3);
   Extent extent{x.shape(0), 1, batched, first};
@@ -147,19 +189,15 @@ Input<Real> as_input(const Spec& spec, py::handle object) {
 template <class Real>
 Input<Real> as_step_input(const Spec& spec, py::handle object) {
   const char* cell = spec.traits().name;
-  const bool scalar = py::isinstance<py::int_>(object) && !py::isinstance<py::bool_>(object);
-  const bool number = PyIndex_Check(object.ptr()) && !py::isinstance<py::array>(object) &&
-                      !py::isinstance<py::bool_>(object);
-  const py::array x = scalar || number ? py::array(py::int_(py::reinterpret_borrow<py::object>(object)))
-                                       : as_array(cell, "x", object);
+  const bool number = PyIndex_Check(object.ptr()) && !py::isinstance<py::bool_>(object) &&
+                      !py::hasattr(object, "__array__");
+  const py::array x = number ? as_scalar_token(spec, object) : as_array(cell, "x", object);
   const bool tokens = is_integer(x);
+  expect_input_type(spec, x);
   if (tokens)
     expect_axes(cell, x, {0, 1}, "tokens (B,) or ()");
   else
     expect_axes(cell, x, {1, 2}, "one time step (B, I) or (I,)");
-  if (!tokens && x.dtype().kind() != 'f')
-    bad_value(prefix(cell, "x") + " has dtype " + dtype_name(x) +
-              ", expected floating point, or integers for tokens");
   if (!tokens) expect_features(spec, x);
   const bool batched = x.ndim() == (tokens ? 1 : 2);
   return make_input<Real>(spec, Extent{1, batched ? x.shape(0) : 1, batched, false}, x, tokens);
@@ -169,12 +207,9 @@ Sequences as_sequences(const Spec& spec, const Extent& extent, py::handle length
                        py::handle reset) {
   const char* cell = spec.traits().name;
   std::vector<index> length(extent.batch, extent.steps);
-  bool full = true;
+  bool full = extent.batch > 0;  // a batch without sequences has no steps either
   if (!lengths.is_none()) {
-    const py::array given = py::module_::import("numpy").attr("asarray")(lengths);
-    if (given.size() != 0 && !is_integer(given))
-      bad_value(prefix(cell, "lengths") + " has dtype " + dtype_name(given) +
-                ", expected integers");
+    const py::array given = as_lengths(cell, lengths);
     if (extent.batched || given.ndim() != 0)
       expect_shape(cell, "lengths", given, {extent.batch}, "(B,)");
     const Array<int64_t> wide(given);
@@ -183,8 +218,8 @@ Sequences as_sequences(const Spec& spec, const Extent& extent, py::handle length
       full = full && length[b] == extent.steps;
       if (length[b] < 0 || length[b] > extent.steps)
         bad_value(prefix(cell, "lengths[") + std::to_string(b) + "] is " +
-                  std::to_string(length[b]) + ", expected 0 <= length <= T=" +
-                  std::to_string(extent.steps));
+                  integer_text(given, length[b]) +
+                  ", expected 0 <= length <= T=" + std::to_string(extent.steps));
     }
   }
   if (reset.is_none()) {
@@ -239,9 +274,12 @@ StateArrays<Real> as_state(const Spec& spec, const Extent& extent, const char* n
 
 int as_thread_count(py::handle object) {
   if (object.is_none()) return default_threads();
-  if (py::isinstance<py::bool_>(object) || !PyIndex_Check(object.ptr()))
+  const bool scalar = PyIndex_Check(object.ptr()) && !py::isinstance<py::bool_>(object) &&
+                      !py::isinstance<py::array>(object);
+  if (!scalar)
     throw py::type_error("num_threads is a " + type_name(object) + ", expected an integer");
-  const py::int_ number(py::reinterpret_borrow<py::object>(object));
+  const py::int_ number = py::reinterpret_steal<py::int_>(PyNumber_Index(object.ptr()));
+  if (!number) throw py::error_already_set();
   int overflow = 0;
   const long long n = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
   if (overflow || n < 1 || n > max_threads)
@@ -262,10 +300,10 @@ py::array_t<Real> new_array(const std::vector<index>& shape) {
   return py::array_t<Real>(shape, memory.release(), owner);
 }
 
-#define RNNFAST_INSTANTIATE(Real)                                                          \
-  template Array<Real> as_real<Real>(const char*, const char*, py::handle);                \
-  template Input<Real> as_input<Real>(const Spec&, py::handle);                            \
-  template Input<Real> as_step_input<Real>(const Spec&, py::handle);                       \
+#define RNNFAST_INSTANTIATE(Real)                                                                 \
+  template Array<Real> as_real<Real>(const char*, const char*, py::handle);                       \
+  template Input<Real> as_input<Real>(const Spec&, py::handle);                                   \
+  template Input<Real> as_step_input<Real>(const Spec&, py::handle);                              \
   template StateArrays<Real> as_state<Real>(const Spec&, const Extent&, const char*, py::handle); \
   template py::array_t<Real> new_array<Real>(const std::vector<index>&);
 RNNFAST_INSTANTIATE(float)

@@ -107,9 +107,8 @@ class LayerOf final : public PyLayer {
     const Extent& extent = tape.extent;
     BackwardCall<Real> call{};
     call.parameters = flat(parameters);
-    const py::array dparameters = out.is_none()
-                                      ? py::array(new_array<Real>({count_}))
-                                      : py::reinterpret_borrow<py::array>(out);
+    const py::array dparameters = out.is_none() ? py::array(new_array<Real>({count_}))
+                                                : py::reinterpret_borrow<py::array>(out);
     call.dparameters = const_cast<Real*>(flat(dparameters));
     std::optional<Array<Real>> dy_array;
     if (!dy.is_none()) {
@@ -229,8 +228,18 @@ bool interrupted() {
 Spec make_spec(const std::string& cell, index input_size, index hidden_size, index num_layers,
                bool bias, bool batch_first, double dropout, bool bidirectional, index proj_size,
                bool reset_after, const std::string& nonlinearity) {
-  Spec spec{Cell::basic, input_size, hidden_size, num_layers, bias, batch_first, dropout,
-            bidirectional ? 2 : 1, proj_size, Nonlinearity::tanh};
+  Spec spec{
+      .cell = Cell::basic,
+      .input = input_size,
+      .hidden = hidden_size,
+      .layers = num_layers,
+      .bias = bias,
+      .batch_first = batch_first,
+      .dropout = dropout,
+      .directions = bidirectional ? 2 : 1,
+      .projection = proj_size,
+      .nonlinearity = Nonlinearity::tanh,
+  };
   if (cell == "lstm") spec.cell = proj_size ? Cell::lstm_projected : Cell::lstm;
   if (cell == "gru") spec.cell = reset_after ? Cell::gru : Cell::gru_reset_before;
   if (nonlinearity == "relu") spec.nonlinearity = Nonlinearity::relu;

@@ -35,8 +35,7 @@ class PyLayer {
                             py::handle num_threads, const PyPacked* packed) const = 0;
   // (dx or None, dstate, dparameters: `out`, or new where that is None)
   virtual py::tuple backward(py::array parameters, PyTape& tape, py::handle dy, py::handle dstate,
-                             py::handle out, bool input_gradient,
-                             py::handle num_threads) const = 0;
+                             py::handle out, bool input_gradient, py::handle num_threads) const = 0;
   virtual py::tuple step(py::array parameters, py::handle x, py::handle state,
                          py::handle num_threads) const = 0;
   virtual std::unique_ptr<PyPacked> pack(py::array parameters, py::handle num_threads) const = 0;

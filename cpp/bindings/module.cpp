@@ -23,9 +23,9 @@ PYBIND11_MODULE(_core, m) {
                        index hidden_size, index num_layers, bool bias, bool batch_first,
                        double dropout, bool bidirectional, index proj_size, bool reset_after,
                        const std::string& nonlinearity) {
-             return make_layer(dtype, make_spec(cell, input_size, hidden_size, num_layers, bias,
-                                                batch_first, dropout, bidirectional, proj_size,
-                                                reset_after, nonlinearity));
+             return make_layer(
+                 dtype, make_spec(cell, input_size, hidden_size, num_layers, bias, batch_first,
+                                  dropout, bidirectional, proj_size, reset_after, nonlinearity));
            }),
            py::arg("cell"), py::arg("dtype"), py::arg("input_size"), py::arg("hidden_size"),
            py::arg("num_layers"), py::arg("bias"), py::arg("batch_first"), py::arg("dropout"),
@@ -36,8 +36,7 @@ PYBIND11_MODULE(_core, m) {
            py::arg("lengths"), py::arg("reset"), py::arg("record"), py::arg("seed"),
            py::arg("num_threads"), py::arg("packed") = nullptr)
       .def("backward", &PyLayer::backward, py::arg("parameters"), py::arg("tape"), py::arg("dy"),
-           py::arg("dstate"), py::arg("out"), py::arg("input_gradient"),
-           py::arg("num_threads"))
+           py::arg("dstate"), py::arg("out"), py::arg("input_gradient"), py::arg("num_threads"))
       .def("step", &PyLayer::step, py::arg("parameters"), py::arg("x"), py::arg("state"),
            py::arg("num_threads"))
       .def("pack", &PyLayer::pack, py::arg("parameters"), py::arg("num_threads"));
@@ -52,8 +51,9 @@ PYBIND11_MODULE(_core, m) {
   m.def("cpu", cpu_name);
   m.def("compiler", compiler_name);
   m.def("get_num_threads", default_threads);
-  m.def("set_num_threads", [](py::object n) { set_default_threads(as_thread_count(n)); },
-        py::arg("num_threads"));
+  m.def(
+      "set_num_threads", [](py::object n) { set_default_threads(as_thread_count(n)); },
+      py::arg("num_threads"));
   m.def("activation", activation, py::arg("name"), py::arg("x"));
   m.def("measure_fma_peak", measure_fma_peak, py::arg("dtype"), py::arg("num_threads"),
         py::arg("seconds"));

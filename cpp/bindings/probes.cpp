@@ -31,8 +31,7 @@ double peak(int threads, double seconds) {
   const auto start = Clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
   do {
-    lease.run(lease.threads(), false,
-              [&](const Worker& me) { flops[me.index] += probe(rounds); });
+    lease.run(lease.threads(), false, [&](const Worker& me) { flops[me.index] += probe(rounds); });
   } while (elapsed() < seconds);
   double sum = 0;
   for (double f : flops) sum += f;

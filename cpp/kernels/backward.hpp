@@ -46,7 +46,8 @@ struct Tape {
     const long width = layout.width<Real>(), blocks = blocks_of(units, lanes<Real>);
     const Real* a = data + row * width;
     if (!layout.one_gate) {
-      s[0] = {a + slots.first * lanes<Real>, width, slots.count * lanes<Real>, blocks, rows * width};
+      s[0] = {a + slots.first * lanes<Real>, width, slots.count * lanes<Real>, blocks,
+              rows * width};
       return 1;
     }
     const long full = blocks / layout.vectors, rest = blocks % layout.vectors;
@@ -139,7 +140,7 @@ void add_rows(const Real* a, long row, long columns, int vectors, int rows, Real
 template <class Real>
 struct Visit {
   const Backward<Real>& g;
-  index p, t, s, q;  // s, q: successor and predecessor in the order of processing
+  index p, t, s, q;           // s, q: successor and predecessor in the order of processing
   index here, after, before;  // active rows of t, s, q; none where there is no such step
 
   Visit(const Backward<Real>& g, index p) : g(g), p(p) {
@@ -180,13 +181,15 @@ void hidden_gradient(const Visit<Real>& visit, Share mine, long panel, const Rea
   using Plan = BackwardPlan<Cell, Real>;
   const Backward<Real>& g = visit.g;
   constexpr long width = Plan::columns.template width<Real>();
-  const long output = padded<Real>(g.size.output), unit = Plan::columns.template unit<Real>(panel, 0);
+  const long output = padded<Real>(g.size.output),
+             unit = Plan::columns.template unit<Real>(panel, 0);
   const int vectors = Plan::columns.template vectors_of<Real>(panel, g.size.output);
   const Tape<Real> tape = Plan::tape(g, Cell::dh);
   alignas(64) Real acc[max_rows * width];
   const auto sum = [&](index b, int rows, bool here, bool after) {
     __builtin_memset(acc, 0, sizeof acc);
-    if (here && g.dy) add_rows(g.dy.at(visit.t, b) + unit, g.dy.row, g.size.output - unit, vectors, rows, acc);
+    if (here && g.dy)
+      add_rows(g.dy.at(visit.t, b) + unit, g.dy.row, g.size.output - unit, vectors, rows, acc);
     if (Cell::carries || !after)
       add_rows<Real>(g.dh + b * output + unit, output, output - unit, vectors, rows, acc);
     if (after) add_columns(g, tape, visit.s, b, w, vectors, rows, acc);
@@ -263,17 +266,17 @@ void backward(const Backward<Real>& g, const Worker& me) {
       if (panel < plan.h_panels)
         hidden_gradient<Cell>(visit, rows, panel, g.packed + panel * plan.panel_size(plan.h_depth));
       else
-        input_gradient<Cell>(visit, rows, panel - plan.h_panels,
-                             g.packed + plan.x_offset() +
-                                 (panel - plan.h_panels) * plan.panel_size(plan.x_depth));
+        input_gradient<Cell>(
+            visit, rows, panel - plan.h_panels,
+            g.packed + plan.x_offset() + (panel - plan.h_panels) * plan.panel_size(plan.x_depth));
     }
     if constexpr (Cell::two_phases) {
       if (me.split_units && !me.meet(me.team, me.index)) return;
       const Share second = unit_share(plan.second_panels, me);
       for (long panel = second.begin; panel < second.end; ++panel)
-        second_gradient<Cell>(visit, rows, panel,
-                              g.packed + plan.second_offset() +
-                                  panel * plan.panel_size(plan.second_depth));
+        second_gradient<Cell>(
+            visit, rows, panel,
+            g.packed + plan.second_offset() + panel * plan.panel_size(plan.second_depth));
     }
     if (!(me.split_units ? me.meet : me.proceed)(me.team, me.index)) return;
   }

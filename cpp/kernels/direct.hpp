@@ -46,8 +46,8 @@ void add_direct(const Layout& layout, Slots slots, long panel, const Matrix<Real
     const Real* w = m.w + (layout.gate_of(v) * m.units + unit) * m.k;
     for (int r = 0; r < rows; ++r) {
       Real* sum = acc + r * acc_row + v * lanes<Real>;
-      const Vec<Real> product = token ? column_of(w + token[r], m.k, count)
-                                      : dot_rows(w, m.k, count, x + r * x_row, m.k);
+      const Vec<Real> product =
+          token ? column_of(w + token[r], m.k, count) : dot_rows(w, m.k, count, x + r * x_row, m.k);
       store(sum, load(sum) + product);
     }
   }

@@ -16,7 +16,7 @@ namespace rnnfast::RNNFAST_ISA {
 // Where a tile lies and what it reads.
 template <class Real>
 struct Place {
-  index t, b;          // step and first row
+  index t, b;  // step and first row
   int rows;
   long panel;
   long tape_row;       // row of `gates`, `cells` and `operand` that belongs to b
@@ -93,7 +93,8 @@ void add_input(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan, const
   constexpr long acc_row = Phase::layout.template width<Real>();
   const int32_t* token = f.tokens ? f.tokens + f.time.offset[at.t] + at.b : nullptr;
   if (!f.packed)
-    return add_direct(Phase::layout, x, at.panel, Matrix<Real>{f.weights.w_ih, plan.units, plan.x_k},
+    return add_direct(Phase::layout, x, at.panel,
+                      Matrix<Real>{f.weights.w_ih, plan.units, plan.x_k},
                       token ? nullptr : f.x.at(at.t, at.b), f.x.row, token, at.rows, acc, acc_row);
   const Real* w = plan.x_weights(panel);
   if (token) return add_tokens(token, at.rows, w, plan.x_k, x.count, sum, acc_row);
@@ -145,8 +146,8 @@ Real* input_row(const Real* input, long total, long panel, long row, int vectors
 }
 
 template <class Phase, class Real>
-void forward_tile(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan,
-                  const Place<Real>& at, const Real* panel) {
+void forward_tile(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan, const Place<Real>& at,
+                  const Real* panel) {
   constexpr long width = Phase::layout.template width<Real>();
   alignas(64) Real acc[max_rows * width];
   start_with_bias<Phase>(f, plan, at.panel, panel, at.rows, acc);
@@ -155,8 +156,8 @@ void forward_tile(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan,
     constexpr long part = Phase::x.count * lanes<Real>;
     for (int m = 0; m < at.rows; ++m)
       __builtin_memcpy(acc + m * width,
-                       input_row(f.input, f.time.total(), at.panel,
-                                 f.time.offset[at.t] + at.b + m, Phase::x.count),
+                       input_row(f.input, f.time.total(), at.panel, f.time.offset[at.t] + at.b + m,
+                                 Phase::x.count),
                        part * sizeof(Real));
   } else if (Phase::x.count) {
     add_input<Phase>(f, plan, at, panel, acc);
@@ -176,10 +177,9 @@ void forward_rows(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan, lo
     const int count = static_cast<int>(tiles.begin(i + 1) - b);
     const long first = f.record ? f.time.offset[t] : 0;
     const long total = f.record ? f.time.total() : f.time.rows(0);
-    forward_tile<Phase>(f, plan,
-                        Place<Real>{t, b, count, panel, first + b, total, prev.at(t_prev, b),
-                                    prev.row},
-                        packed);
+    forward_tile<Phase>(
+        f, plan, Place<Real>{t, b, count, panel, first + b, total, prev.at(t_prev, b), prev.row},
+        packed);
   }
 }
 
@@ -208,7 +208,8 @@ template <class Phase, class Real>
 void input_product(const Forward<Real>& f, Real* input, const Worker& me) {
   const FlushDenormals mode;
   const PhasePlan<Phase, Real> plan(f.size);
-  const long total = f.time.total(), x_row = f.time.rows(0) == 1 && !f.x.offset ? f.x.step : f.x.row;
+  const long total = f.time.total(),
+             x_row = f.time.rows(0) == 1 && !f.x.offset ? f.x.step : f.x.row;
   constexpr long width = Phase::layout.template width<Real>();
   alignas(64) Real acc[max_rows * width];
   const Share panels = share(plan.panels(), me);

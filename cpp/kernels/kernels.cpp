@@ -36,8 +36,8 @@ template <class Cell, class Real>
 void pack_forward(const Size& s, const Weights<const Real>& w, Real* packed, const Worker& me) {
   pack_phase<typename Cell::First>(s, w, packed, me);
   if constexpr (Cell::two_phases)
-    pack_phase<typename Cell::Second>(
-        s, w, packed + PhasePlan<typename Cell::First, Real>(s).size(), me);
+    pack_phase<typename Cell::Second>(s, w,
+                                      packed + PhasePlan<typename Cell::First, Real>(s).size(), me);
 }
 
 template <class Cell, class Real>
@@ -58,7 +58,8 @@ constexpr CellKernels<Real> kernels() {
 extern const KernelTable<RNNFAST_REAL> RNNFAST_TABLE;
 const KernelTable<RNNFAST_REAL> RNNFAST_TABLE = {
     {kernels<Basic<RNNFAST_REAL>, RNNFAST_REAL>(), kernels<Lstm<RNNFAST_REAL>, RNNFAST_REAL>(),
-     kernels<ProjectedLstm<RNNFAST_REAL>, RNNFAST_REAL>(), kernels<Gru<RNNFAST_REAL>, RNNFAST_REAL>(),
+     kernels<ProjectedLstm<RNNFAST_REAL>, RNNFAST_REAL>(),
+     kernels<Gru<RNNFAST_REAL>, RNNFAST_REAL>(),
      kernels<GruResetBefore<RNNFAST_REAL>, RNNFAST_REAL>()},
     dropout<RNNFAST_REAL>,
     map_tanh<RNNFAST_REAL>,

@@ -20,7 +20,8 @@ void dropout(const Real* x, Real* y, index n, uint64_t seed, double probability)
   const uint64_t threshold = static_cast<uint64_t>(probability * 16777216.0 + 0.5);
   const Real scale = probability < 1 ? static_cast<Real>(1 / (1 - probability)) : Real{0};
   for (index i = 0; i < n; ++i)
-    y[i] = (splitmix64(seed + static_cast<uint64_t>(i)) >> 40) >= threshold ? scale * x[i] : Real{0};
+    y[i] =
+        (splitmix64(seed + static_cast<uint64_t>(i)) >> 40) >= threshold ? scale * x[i] : Real{0};
 }
 
 template <class Real, Vec<Real> (*function)(Vec<Real>)>

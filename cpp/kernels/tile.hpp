@@ -87,7 +87,11 @@ using MultiplyTile = void (*)(const Segment<Real>&, const Real*, Real*, long);
 template <class Real>
 using OuterTile = void (*)(const Run<Real>*, int, long, const Real*, long, Real*);
 
-// The tile of m rows and n vectors; a tile that the instruction set never uses is not compiled.
+// A number of rows that the instruction set uses: tiles that are too high for it are not compiled.
+template <int rows, int highest>
+constexpr int used = rows <= highest ? rows : 1;
+
+// The tile of m rows and N vectors.
 template <class Real, int N>
 MultiplyTile<Real> multiply_of(int m) {
   constexpr int highest = tile_rows(N);
@@ -96,10 +100,10 @@ MultiplyTile<Real> multiply_of(int m) {
       multiply_tile<Real, 2, N>,
       multiply_tile<Real, 3, N>,
       multiply_tile<Real, 4, N>,
-      multiply_tile<Real, highest < 5 ? 1 : 5, N>,
-      multiply_tile<Real, highest < 6 ? 1 : 6, N>,
-      multiply_tile<Real, highest < 7 ? 1 : 7, N>,
-      multiply_tile<Real, highest < 8 ? 1 : 8, N>,
+      multiply_tile<Real, used<5, highest>, N>,
+      multiply_tile<Real, used<6, highest>, N>,
+      multiply_tile<Real, used<7, highest>, N>,
+      multiply_tile<Real, used<8, highest>, N>,
   };
   return table[m - 1];
 }
@@ -112,10 +116,10 @@ OuterTile<Real> outer_of(int m) {
       outer_tile<Real, 2, N>,
       outer_tile<Real, 3, N>,
       outer_tile<Real, 4, N>,
-      outer_tile<Real, highest < 5 ? 1 : 5, N>,
-      outer_tile<Real, highest < 6 ? 1 : 6, N>,
-      outer_tile<Real, highest < 7 ? 1 : 7, N>,
-      outer_tile<Real, highest < 8 ? 1 : 8, N>,
+      outer_tile<Real, used<5, highest>, N>,
+      outer_tile<Real, used<6, highest>, N>,
+      outer_tile<Real, used<7, highest>, N>,
+      outer_tile<Real, used<8, highest>, N>,
   };
   return table[m - 1];
 }

@@ -94,8 +94,7 @@ void unpack_gradient(const Layout& layout, Slots slots, long panel, long units, 
     for (long k0 = 0; k0 < k; k0 += lanes<Real>) {
       Vec<Real> square[lanes<Real>];
       for (long i = 0; i < lanes<Real>; ++i)
-        square[i] =
-            k0 + i < k ? load(column + (k0 + i) * width * lanes<Real>) : Vec<Real>{};
+        square[i] = k0 + i < k ? load(column + (k0 + i) * width * lanes<Real>) : Vec<Real>{};
       transpose<Real>(square);
       for (long i = 0; i < rows; ++i) store_first(out + i * k + k0, square[i], k - k0);
     }
@@ -189,13 +188,17 @@ struct GradientProducts {
   explicit GradientProducts(const WeightGradient<Real>& g) {
     const Size& s = g.size;
     constexpr Layout layout = Cell::First::layout;
-    product[0] = {{g.gates, layout, Cell::dx, s.hidden, g.rows}, g.x, g.tokens, s.input, g.d.w_ih,
-                  g.d.b_ih};
-    product[1] = {{g.gates, layout, Cell::dh, s.hidden, g.rows}, g.h, nullptr, s.output, g.d.w_hh,
-                  g.d.b_hh};
+    product[0] = {
+        {g.gates, layout, Cell::dx, s.hidden, g.rows}, g.x, g.tokens, s.input, g.d.w_ih, g.d.b_ih};
+    product[1] = {
+        {g.gates, layout, Cell::dh, s.hidden, g.rows}, g.h, nullptr, s.output, g.d.w_hh, g.d.b_hh};
     if constexpr (Cell::two_phases)
-      product[2] = {Cell::second_tape(s, TapeData<Real>{g.gates, g.projected, g.rows}), g.operand,
-                    nullptr, s.hidden, Cell::second_matrix(g.d), Cell::second_bias(g.d)};
+      product[2] = {Cell::second_tape(s, TapeData<Real>{g.gates, g.projected, g.rows}),
+                    g.operand,
+                    nullptr,
+                    s.hidden,
+                    Cell::second_matrix(g.d),
+                    Cell::second_bias(g.d)};
   }
 };
 

@@ -15,18 +15,16 @@ const CellKernels<Real>& kernels(const InstructionSet& set, Cell cell) {
 
 double step_flops(const Spec& spec, const Size& size, index batch) {
   const double gates = 2.0 * spec.traits().gates * static_cast<double>(size.hidden);
-  return static_cast<double>(batch) *
-         (gates * static_cast<double>(size.input + size.output) +
-          2.0 * static_cast<double>(spec.projection * size.hidden));
+  return static_cast<double>(batch) * (gates * static_cast<double>(size.input + size.output) +
+                                       2.0 * static_cast<double>(spec.projection * size.hidden));
 }
 
 Plan plan_for(const Spec& spec, const Size& size, const Sizes& sizes, index element,
               const Sequences& sequences, bool tokens, int threads) {
   const Timeline time = sequences.timeline(false);
   const bool ragged = time.rows(0) * time.steps != time.total();
-  return plan({time.steps, time.total(), time.rows(0), ragged,
-               step_flops(spec, size, time.rows(0)), sizes.panels,
-               sizes.packed_forward * element, tokens},
+  return plan({time.steps, time.total(), time.rows(0), ragged, step_flops(spec, size, time.rows(0)),
+               sizes.panels, sizes.packed_forward * element, tokens},
               threads);
 }
 
@@ -42,7 +40,7 @@ bool takes_initial(const Segment& s, bool reverse) {
 }
 bool leaves_final(const Segment& s, bool reverse) { return reverse ? s.first : s.last; }
 
-// Rows of one per segment from rows of one per sequence, `padded` apart, zero where `wanted` says no.
+// One row per segment, `padded` apart, from one row per sequence; zero where `wanted` says no.
 template <class Real, class Wanted>
 Buffer<Real> spread(const Sequences& sequences, const Real* user, index columns, index padded,
                     Wanted wanted) {
@@ -127,7 +125,8 @@ Buffer<Real> drop(const Spec& spec, const Tape<Real>& tape, index layer, const R
   const index width = spec.width(), batch = sequences.batch();
   auto to = buffer<Real>(sequences.rows(), width);
   const auto mask = table<Real>(*tape.instructions).dropout;
-  const uint64_t seed = tape.dropout_seed + static_cast<uint64_t>(layer * sequences.steps() * batch * width);
+  const uint64_t seed =
+      tape.dropout_seed + static_cast<uint64_t>(layer * sequences.steps() * batch * width);
   const Timeline time = sequences.timeline(false);
   lease.parallel(time.steps, 8.0 * static_cast<double>(batch * width), [&](index begin, index end) {
     for (index t = begin; t < end; ++t)
@@ -227,13 +226,12 @@ void run_track(const TrackCall<Real>& a, Track<Real>* record, Lease& lease) {
                   t.operand.data(),
                   nullptr,
                   record != nullptr};
-  const Plan plan =
-      plan_for(a.spec, size, sizes, sizeof(Real), a.sequences, a.in.tokens != nullptr, lease.threads());
+  const Plan plan = plan_for(a.spec, size, sizes, sizeof(Real), a.sequences, a.in.tokens != nullptr,
+                             lease.threads());
   Buffer<Real> input;
   if (plan.input_first && packed) {
     input = buffer<Real>(n, sizes.input_per_row);
-    lease.run(plan.threads, true,
-              [&](const Worker& me) { k.input_product(f, input.data(), me); });
+    lease.run(plan.threads, true, [&](const Worker& me) { k.input_product(f, input.data(), me); });
     f.input = input.data();
   }
   lease.run(plan.threads, plan.split_units, [&](const Worker& me) { k.forward(f, me); });
@@ -275,16 +273,16 @@ void run_layers(const Spec& spec, const ForwardCall<Real>& call, const Sequences
     for (int d = 0; d < spec.directions; ++d) {
       Track<Real>* record = tape ? &tape->tracks[layer * spec.directions + d] : nullptr;
       if (sequences.rows())
-        run_track<Real>({spec, set, call, sequences, layer, d, in, shifted(y, d * spec.output()),
-                         direct},
-                        record, lease);
+        run_track<Real>(
+            {spec, set, call, sequences, layer, d, in, shifted(y, d * spec.output()), direct},
+            record, lease);
     }
     if (last && sequences.packed())
       lease.parallel(std::max<index>(sequences.width(), 1),
                      static_cast<double>(sequences.steps() * spec.width()),
                      [&](index begin, index end) {
-                       sequences.scatter(made.data(), spec.width(), call.y,
-                                         begin, std::min(end, sequences.width()));
+                       sequences.scatter(made.data(), spec.width(), call.y, begin,
+                                         std::min(end, sequences.width()));
                      });
     in = {read_only(y)};
     if (tape) {
@@ -313,7 +311,8 @@ void add_run(std::vector<Run<Real>>& runs, const Real* a, index a_stride, index 
       last.count = 2;
       return;
     }
-    if (follows && jump == last.count * last.a_stride && (count == 1 || a_stride == last.a_stride)) {
+    if (follows && jump == last.count * last.a_stride &&
+        (count == 1 || a_stride == last.a_stride)) {
       last.count += count;
       return;
     }
@@ -377,16 +376,11 @@ void weight_gradients(const TrackBackward<Real>& a, const Track<Real>& track, co
   const int threads = flops < 1e6 ? 1 : lease.threads();
   const auto scratch = buffer<Real>(threads, k.gradient_scratch(size, threads));
   const WeightGradient<Real> g{
-      size,
-      time.total(),
-      track.gates.data(),
-      projected,
-      view(x),
-      view(h),
-      view(operand),
-      a.in.tokens,
-      weights(a.spec, a.call.dparameters, a.layer, a.direction),
-      scratch.data()};
+      size,           time.total(), track.gates.data(),
+      projected,      view(x),      view(h),
+      view(operand),  a.in.tokens,  weights(a.spec, a.call.dparameters, a.layer, a.direction),
+      scratch.data(),
+  };
   lease.run(threads, true, [&](const Worker& me) { k.weight_gradient(g, me); });
 }
 
@@ -427,8 +421,8 @@ void run_track_backward(const TrackBackward<Real>& a, Track<Real>& track, Lease&
                          dc.data(),
                          a.dx,
                          a.direction > 0};
-  const Plan plan =
-      plan_for(a.spec, size, sizes, sizeof(Real), sequences, a.in.tokens != nullptr, lease.threads());
+  const Plan plan = plan_for(a.spec, size, sizes, sizeof(Real), sequences, a.in.tokens != nullptr,
+                             lease.threads());
   lease.run(plan.threads, plan.split_units, [&](const Worker& me) { k.backward(g, me); });
 
   collect(sequences, dh.data(), size.output, sizes.padded_output,
@@ -459,8 +453,8 @@ PackedNetwork<Real> pack(const Spec& spec, const Real* parameters, Lease& lease)
   PackedNetwork<Real> network{&current(), {}};
   for (index layer = 0; layer < spec.layers; ++layer)
     for (int d = 0; d < spec.directions; ++d)
-      network.tracks.push_back(pack_track(
-          spec, kernels<Real>(*network.instructions, spec.cell), parameters, layer, d, lease));
+      network.tracks.push_back(pack_track(spec, kernels<Real>(*network.instructions, spec.cell),
+                                          parameters, layer, d, lease));
   return network;
 }
 
@@ -514,10 +508,10 @@ void backward(const Spec& spec, const BackwardCall<Real>& call, Tape<Real>& tape
                              ? tape.y
                              : packed_rows(tape.outputs[layer].data(), spec.width(), sequences);
     for (int d = 0; d < spec.directions; ++d)
-      run_track_backward<Real>({spec, call, tape, layer, d, in,
-                                read_only(shifted(y, d * spec.output())),
-                                shifted(dy, d * spec.output()), dx},
-                               tape.tracks[layer * spec.directions + d], lease);
+      run_track_backward<Real>(
+          {spec, call, tape, layer, d, in, read_only(shifted(y, d * spec.output())),
+           shifted(dy, d * spec.output()), dx},
+          tape.tracks[layer * spec.directions + d], lease);
     if (layer == 0) {
       if (call.dx && sequences.packed())
         lease.parallel(sequences.width(), static_cast<double>(time.steps * columns),
@@ -532,11 +526,11 @@ void backward(const Spec& spec, const BackwardCall<Real>& call, Tape<Real>& tape
   }
 }
 
-#define RNNFAST_INSTANTIATE(Real)                                                                \
-  template PackedNetwork<Real> pack(const Spec&, const Real*, Lease&);                           \
-  template void forward(const Spec&, const ForwardCall<Real>&, const Sequences&, Tape<Real>*,    \
-                        Lease&);                                                                 \
-  template void step(const Spec&, const ForwardCall<Real>&, const Sequences&, Lease&);           \
+#define RNNFAST_INSTANTIATE(Real)                                                             \
+  template PackedNetwork<Real> pack(const Spec&, const Real*, Lease&);                        \
+  template void forward(const Spec&, const ForwardCall<Real>&, const Sequences&, Tape<Real>*, \
+                        Lease&);                                                              \
+  template void step(const Spec&, const ForwardCall<Real>&, const Sequences&, Lease&);        \
   template void backward(const Spec&, const BackwardCall<Real>&, Tape<Real>&, Lease&);
 RNNFAST_INSTANTIATE(float)
 RNNFAST_INSTANTIATE(double)

@@ -28,8 +28,8 @@ struct ForwardCall {
   Rows<const Real> x;                 // the user's array …
   Rows<const int32_t> tokens;         // … or his tokens
   State<const Real> initial;
-  Rows<Real> y;                       // assigned
-  State<Real> final;                  // assigned
+  Rows<Real> y;       // assigned
+  State<Real> final;  // assigned
 };
 
 template <class Real>
@@ -37,9 +37,9 @@ struct BackwardCall {
   const Real* parameters;
   Rows<const Real> dy;  // may be null
   State<const Real> dfinal;
-  Real* dparameters;    // assigned
-  Rows<Real> dx;        // assigned; may be null
-  State<Real> dinitial; // assigned
+  Real* dparameters;     // assigned
+  Rows<Real> dx;         // assigned; may be null
+  State<Real> dinitial;  // assigned
 };
 
 template <class Real>

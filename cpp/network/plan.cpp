@@ -32,17 +32,16 @@ Plan plan(const Work& work, int threads) {
 
   const int by_units = static_cast<int>(std::min<index>(threads, work.panels));
   const int by_rows = static_cast<int>(std::min<index>(threads, work.batch));
-  const double units_time = work.step_flops < worth_meeting
-                                ? 1e30
-                                : imbalance(work.panels, by_units) / by_units;
+  const double units_time =
+      work.step_flops < worth_meeting ? 1e30 : imbalance(work.panels, by_units) / by_units;
   // Rows of unequal length leave the owner of the short ones idle.
-  const double rows_time =
-      (work.ragged ? 1.5 : 1.0) * imbalance(work.batch, by_rows) / by_rows;
+  const double rows_time = (work.ragged ? 1.5 : 1.0) * imbalance(work.batch, by_rows) / by_rows;
   // With few rows each, threads that own rows would all stream the same weights for little work.
   // With enough of them owning rows is as fast, and nobody waits when another process takes a core.
-  const index enough = work.weight_bytes <= near_cache ? 8 : work.weight_bytes <= far_cache ? 16 : 64;
-  const bool split_units =
-      units_time < rows_time * (work.batch < enough * threads ? 1.2 : 1.0);
+  const index enough = work.weight_bytes <= near_cache  ? 8
+                       : work.weight_bytes <= far_cache ? 16
+                                                        : 64;
+  const bool split_units = units_time < rows_time * (work.batch < enough * threads ? 1.2 : 1.0);
   if (std::min(units_time, rows_time) >= 1) return {1, false, input_first};
   return {split_units ? by_units : by_rows, split_units, input_first};
 }

@@ -7,17 +7,17 @@ namespace rnnfast {
 
 struct Plan {
   int threads;
-  bool split_units;    // own units and one barrier a step; else own rows and none
-  bool input_first;    // the input product of all steps before the time loop
+  bool split_units;  // own units and one barrier a step; else own rows and none
+  bool input_first;  // the input product of all steps before the time loop
 };
 
 struct Work {
   index steps;
-  index rows;        // N
-  index batch;       // widest step
-  bool ragged;       // steps of different width
-  double step_flops; // of a forward step of full width
-  index panels;      // shares of units there are
+  index rows;         // N
+  index batch;        // widest step
+  bool ragged;        // steps of different width
+  double step_flops;  // of a forward step of full width
+  index panels;       // shares of units there are
   index weight_bytes;
   bool tokens;
 };

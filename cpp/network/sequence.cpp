@@ -57,10 +57,10 @@ void Sequences::scatter(const Real* packed, index columns, Rows<Real> user, inde
       std::memcpy(user.at(g.start + t, g.batch), packed + (offset_[t] + s) * columns,
                   columns * sizeof(Real));
   }
-  const index from = width() ? batch_ * begin / width() : 0, to = width() ? batch_ * end / width() : batch_;
+  const index from = width() ? batch_ * begin / width() : 0,
+              to = width() ? batch_ * end / width() : batch_;
   for (index b = from; b < to; ++b)
-    for (index t = ends_[b]; t < steps_; ++t)
-      std::memset(user.at(t, b), 0, columns * sizeof(Real));
+    for (index t = ends_[b]; t < steps_; ++t) std::memset(user.at(t, b), 0, columns * sizeof(Real));
 }
 
 template void Sequences::gather(Rows<const float>, index, float*, index, index) const;

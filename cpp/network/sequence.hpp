@@ -9,11 +9,11 @@
 namespace rnnfast {
 
 struct Segment {
-  index batch;   // sequence it belongs to
-  index start;   // its first step there
+  index batch;  // sequence it belongs to
+  index start;  // its first step there
   index length;
-  bool first;    // of its sequence: takes the initial forward state, yields the final reverse state
-  bool last;     // the other way round
+  bool first;  // of its sequence: takes the initial forward state, yields the final reverse state
+  bool last;   // the other way round
   bool from_zero;  // starts (forward) from zero although first
 };
 
@@ -25,8 +25,8 @@ class Sequences {
   Sequences(index steps, index batch, const index* lengths, const bool* reset, index step,
             index row);
 
-  index steps() const { return steps_; }        // T of the user's arrays
-  index batch() const { return batch_; }        // B of the user's arrays
+  index steps() const { return steps_; }  // T of the user's arrays
+  index batch() const { return batch_; }  // B of the user's arrays
   bool packed() const { return packed_; }
   index rows() const { return offset_.back(); }  // N
   index width() const { return static_cast<index>(segments_.size()); }

@@ -42,7 +42,8 @@ template <class Real>
 Weights<Real> weights(const Spec& spec, Real* flat, index layer, int direction) {
   const index gates = spec.traits().gates * spec.hidden, out = spec.output();
   const auto count = [&](index l) {
-    return gates * (spec.layer_input(l) + out + (spec.bias ? 2 : 0)) + spec.projection * spec.hidden;
+    return gates * (spec.layer_input(l) + out + (spec.bias ? 2 : 0)) +
+           spec.projection * spec.hidden;
   };
   Real* p = flat;
   if (layer) p += spec.directions * (count(0) + (layer - 1) * count(1));

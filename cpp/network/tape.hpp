@@ -30,10 +30,10 @@ struct Tape {
   const InstructionSet* instructions;  // whose lanes shaped the buffers
   Sequences sequences;
   uint64_t dropout_seed;
-  Rows<const Real> x;        // first layer's input: the user's, or gathered
+  Rows<const Real> x;  // first layer's input: the user's, or gathered
   Buffer<Real> gathered;
-  Buffer<int32_t> tokens;    // [N] instead of x
-  Rows<Real> y;              // last layer's output: the user's, or packed
+  Buffer<int32_t> tokens;             // [N] instead of x
+  Rows<Real> y;                       // last layer's output: the user's, or packed
   std::vector<Buffer<Real>> outputs;  // of each layer, [N][width]; the last only where packed
   std::vector<Buffer<Real>> dropped;  // the same after dropout
   std::vector<Track<Real>> tracks;    // [layers · directions]

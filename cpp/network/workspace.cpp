@@ -11,7 +11,7 @@
 namespace rnnfast {
 namespace {
 
-constexpr size_t header = 64;               // holds the block's size, keeps the data aligned
+constexpr size_t header = 64;  // holds the block's size, keeps the data aligned
 constexpr size_t huge_page = size_t{2} << 20;
 
 class Pool {

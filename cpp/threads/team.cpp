@@ -25,7 +25,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr auto awake = std::chrono::milliseconds(3);      // before a worker without work sleeps
+constexpr auto awake = std::chrono::milliseconds(3);        // before a worker without work sleeps
 constexpr auto poll_every = std::chrono::milliseconds(50);  // between looks for Ctrl-C
 constexpr int spins = 2000;  // about 20 µs of pauses before giving the core to whoever wants it
 
@@ -79,9 +79,12 @@ class Team {
     }
     job(worker(0));
     for (int i = 1; i < count; ++i)
-      wait_for([&] { return members_[i]->done.load(std::memory_order_acquire) ==
-                            members_[i]->jobs.load(std::memory_order_relaxed); },
-               [] { return false; });
+      wait_for(
+          [&] {
+            return members_[i]->done.load(std::memory_order_acquire) ==
+                   members_[i]->jobs.load(std::memory_order_relaxed);
+          },
+          [] { return false; });
     return !stop_.load(std::memory_order_relaxed);
   }
 
@@ -92,7 +95,9 @@ class Team {
     alignas(128) std::atomic<index> steps{0};
   };
 
-  Worker worker(int i) { return {i, count_.load(std::memory_order_relaxed), split_units_, this, meet, proceed}; }
+  Worker worker(int i) {
+    return {i, count_.load(std::memory_order_relaxed), split_units_, this, meet, proceed};
+  }
 
   // Barrier: everyone counts his steps and waits for the others' counts.
   static bool meet(void* self, int i) {
@@ -177,7 +182,8 @@ Team& team() {
 // Physical cores this process may use: hyperthreads add nothing to code bound by multiply-adds.
 int usable_cores() {
   cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return std::max(1u, std::thread::hardware_concurrency());
+  if (sched_getaffinity(0, sizeof set, &set) != 0)
+    return std::max(1u, std::thread::hardware_concurrency());
   std::set<std::string> cores;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &set)) continue;
@@ -259,10 +265,10 @@ void Lease::run(int count, bool split_units, const std::function<void(const Work
 
 void Lease::parallel(index n, double cost, const std::function<void(index, index)>& job) {
   constexpr double worth_waking = 200e3;
-  const int count = static_cast<int>(std::min<index>(static_cast<double>(n) * cost < worth_waking ? 1 : threads_, std::max<index>(n, 1)));
-  run(count, false, [&](const Worker& me) {
-    job(n * me.index / me.count, n * (me.index + 1) / me.count);
-  });
+  const int count = static_cast<int>(std::min<index>(
+      static_cast<double>(n) * cost < worth_waking ? 1 : threads_, std::max<index>(n, 1)));
+  run(count, false,
+      [&](const Worker& me) { job(n * me.index / me.count, n * (me.index + 1) / me.count); });
 }
 
 }  // namespace rnnfast

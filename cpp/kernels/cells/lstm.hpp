@@ -98,8 +98,7 @@ struct LstmCell {
         const Vec<Real> dc = load(state) + dm * o * (Real{1} - t * t);
         store(state, dc * forget);
         store(tape, dc * candidate * i * (Real{1} - i));
-        store(tape + n,
-              dc * load(at.c_prev + m * hidden + unit) * forget * (Real{1} - forget));
+        store(tape + n, dc * load(at.c_prev + m * hidden + unit) * forget * (Real{1} - forget));
         store(tape + 2 * n, dc * i * (Real{1} - candidate * candidate));
         store(tape + 3 * n, dm * t * o * (Real{1} - o));
       }
