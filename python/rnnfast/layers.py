@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +20,8 @@ Array = npt.NDArray[Any]
 State = Any  # h, or the pair (h, c) of an LSTM
 
 _NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
+_MOST = 2**31 - 1
+_MOST_LAYERS = 2**16  # each has parameters with names
 
 
 @dataclass(frozen=True)
@@ -65,19 +68,19 @@ class Layer:
         reset_after: bool = True,
         nonlinearity: str = "tanh",
     ) -> None:
-        self.input_size = self._positive("input_size", input_size)
-        self.hidden_size = self._positive("hidden_size", hidden_size)
-        self.num_layers = self._positive("num_layers", num_layers)
-        self.bias = bool(bias)
-        self.batch_first = bool(batch_first)
+        self.input_size = self._integer("input_size", input_size, 1)
+        self.hidden_size = self._integer("hidden_size", hidden_size, 1)
+        self.num_layers = self._integer("num_layers", num_layers, 1, _MOST_LAYERS)
+        self.bias = self._flag("bias", bias)
+        self.batch_first = self._flag("batch_first", batch_first)
         self.dropout = self._probability(dropout)
-        self.bidirectional = bool(bidirectional)
+        self.bidirectional = self._flag("bidirectional", bidirectional)
         self.proj_size = self._projection(proj_size)
         self.dtype = self._float_type(dtype)
         self.compute = self._choice("compute", compute, ("float32",))
-        self.rng = np.random.default_rng(rng)
-        self._options = {
-            "reset_after": bool(reset_after),
+        self.rng = self._generator(rng)
+        self._options: dict[str, Any] = {
+            "reset_after": self._flag("reset_after", reset_after),
             "nonlinearity": self._choice("nonlinearity", nonlinearity, _NONLINEARITIES),
         }
         self._make_core()
@@ -92,29 +95,32 @@ class Layer:
     def _fail(self, text: str) -> ValueError:
         return ValueError(f"{self._cell}: {text}")
 
-    def _positive(self, name: str, value: int) -> int:
-        if isinstance(value, bool) or not hasattr(value, "__index__"):
-            kind = type(value).__name__
-            raise TypeError(f"{self._cell}: {name} is a {kind}, expected an integer")
+    def _wrong_type(self, name: str, value: object, expected: str) -> TypeError:
+        kind = type(value).__name__
+        return TypeError(f"{self._cell}: {name} is a {kind}, expected {expected}")
+
+    def _integer(self, name: str, value: int, least: int, most: int = _MOST) -> int:
+        if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
+            raise self._wrong_type(name, value, "an integer")
         number = operator.index(value)
-        if not 1 <= number < 2**31:
-            raise self._fail(f"{name} is {number}, expected 1 to 2**31 - 1")
+        if not least <= number <= most:
+            raise self._fail(f"{name} is {number}, expected {least} to {most}")
         return number
+
+    def _flag(self, name: str, value: bool) -> bool:
+        if not isinstance(value, bool | np.bool_):
+            raise self._wrong_type(name, value, "a bool")
+        return bool(value)
 
     def _probability(self, value: float) -> float:
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            kind = type(value).__name__
-            raise TypeError(f"{self._cell}: dropout is a {kind}, expected a number") from None
-        if not 0 <= number <= 1:
-            raise self._fail(f"dropout is {number}, expected 0 to 1")
-        return number
+        if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+            raise self._wrong_type("dropout", value, "a number")
+        if not 0 <= value <= 1:
+            raise self._fail(f"dropout is {value}, expected 0 to 1")
+        return float(value)
 
     def _projection(self, value: int) -> int:
-        if not isinstance(value, bool) and isinstance(value, int) and value == 0:
-            return 0
-        number = self._positive("proj_size", value)
+        number = self._integer("proj_size", value, 0)
         if number >= self.hidden_size:
             raise self._fail(
                 f"proj_size is {number}, expected less than hidden_size={self.hidden_size}"
@@ -122,32 +128,52 @@ class Layer:
         return number
 
     def _float_type(self, dtype: npt.DTypeLike) -> np.dtype[Any]:
-        kind = np.dtype(dtype)
-        if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
-            raise self._fail(f"dtype is {kind}, expected float32 or float64")
+        try:
+            kind = None if dtype is None else np.dtype(dtype)
+        except TypeError:
+            kind = None
+        if kind is None or kind not in (np.dtype(np.float32), np.dtype(np.float64)):
+            raise self._fail(f"dtype is {kind or repr(dtype)}, expected float32 or float64")
         return kind
 
     def _choice(self, name: str, value: str, allowed: tuple[str, ...]) -> str:
+        if not isinstance(value, str):
+            raise self._wrong_type(name, value, "a string")
         if value not in allowed:
             raise self._fail(f"{name} is {value!r}, expected {' or '.join(map(repr, allowed))}")
         return value
 
+    def _generator(self, rng: int | np.random.Generator | None) -> np.random.Generator:
+        expected = "None, an integer of at least 0 or a NumPy Generator"
+        try:
+            return np.random.default_rng(rng)
+        except TypeError:
+            raise self._wrong_type("rng", rng, expected) from None
+        except ValueError:
+            raise self._fail(f"rng is {rng!r}, expected {expected}") from None
+
     # Parameters.
 
     def _make_core(self) -> None:
-        self._core = _core.Layer(
-            cell=self._cell,
-            dtype=self.dtype.name,
-            input_size=self.input_size,
-            hidden_size=self.hidden_size,
-            num_layers=self.num_layers,
-            bias=self.bias,
-            batch_first=self.batch_first,
-            dropout=self.dropout,
-            bidirectional=self.bidirectional,
-            proj_size=self.proj_size,
-            **self._options,
-        )
+        try:
+            self._core = _core.Layer(
+                cell=self._cell,
+                dtype=self.dtype.name,
+                input_size=self.input_size,
+                hidden_size=self.hidden_size,
+                num_layers=self.num_layers,
+                bias=self.bias,
+                batch_first=self.batch_first,
+                dropout=self.dropout,
+                bidirectional=self.bidirectional,
+                proj_size=self.proj_size,
+                **self._options,
+            )
+        except ValueError as error:
+            raise self._fail(
+                f"input_size={self.input_size}, hidden_size={self.hidden_size}, "
+                f"num_layers={self.num_layers}: {error}"
+            ) from None
         self._layout = self._core.parameters()
 
     def _attach(self, flat: Array) -> None:
@@ -181,17 +207,16 @@ class Layer:
         """
         self._check_buffer("buffer", buffer)
         buffer[:] = self._flat
-        self._attach(buffer)
+        self._attach(np.asarray(buffer))  # whatever the subclass
 
     def _check_buffer(self, name: str, buffer: Array) -> None:
         if not isinstance(buffer, np.ndarray):
-            kind = type(buffer).__name__
-            raise TypeError(f"{self._cell}: {name} is a {kind}, expected a NumPy array")
+            raise self._wrong_type(name, buffer, "a NumPy array")
         fits = buffer.shape == self._flat.shape and buffer.dtype == self.dtype
-        if not (fits and buffer.flags.c_contiguous and buffer.flags.writeable):
+        if not (fits and buffer.flags.carray):
             raise self._fail(
                 f"{name} has shape {buffer.shape} and dtype {buffer.dtype}, expected a writable, "
-                f"contiguous {self._flat.shape} of {self.dtype}"
+                f"aligned, contiguous {self._flat.shape} of {self.dtype}"
             )
 
     def state_dict(self) -> dict[str, Array]:
@@ -204,8 +229,11 @@ class Layer:
         Raises
         ------
         ValueError
-            If names are missing or unknown, or a shape differs. Nothing is changed then.
+            If names are missing or unknown, a shape differs, or a value does not fit the layer's
+            dtype. Nothing is changed then.
         """
+        if not isinstance(mapping, Mapping):
+            raise self._wrong_type("state_dict", mapping, "a mapping of names to arrays")
         missing = [name for name in self._parameters if name not in mapping]
         surplus = [name for name in mapping if name not in self._parameters]
         if missing or surplus:
@@ -213,15 +241,25 @@ class Layer:
                 f"state_dict lacks {missing or 'nothing'} and has unknown {surplus or 'nothing'}, "
                 f"expected exactly {list(self._parameters)}"
             )
-        values = {name: np.asarray(mapping[name]) for name in self._parameters}
-        for name, value in values.items():
-            expected = self._parameters[name].shape
-            if value.shape != expected:
-                raise self._fail(f"{name} has shape {value.shape}, expected {expected}")
-            if value.dtype.kind not in "fiu":
-                raise self._fail(f"{name} has dtype {value.dtype}, expected floating point")
+        values = {name: self._checked_parameter(name, mapping[name]) for name in self._parameters}
         for name, value in values.items():
             self._parameters[name][...] = value
+
+    def _checked_parameter(self, name: str, given: Any) -> Array:
+        try:
+            value = np.asarray(given)
+        except ValueError as error:
+            raise self._fail(f"{name} is no array: {error}") from None
+        expected = self._parameters[name].shape
+        if value.shape != expected:
+            raise self._fail(f"{name} has shape {value.shape}, expected {expected}")
+        if value.dtype.kind not in "fiu":
+            raise self._fail(f"{name} has dtype {value.dtype}, expected floating point")
+        try:
+            with np.errstate(over="raise", under="ignore"):
+                return value.astype(self.dtype)  # a copy: it may be a view of our own
+        except FloatingPointError:
+            raise self._fail(f"{name} has values too large, expected {self.dtype}") from None
 
     # Calls.
 
@@ -321,7 +359,7 @@ class Layer:
         dstate : ndarray or pair of ndarray, optional
             Gradient of the returned state, shaped like it. Zeros by default.
         out : ndarray, shape (flat.size,), optional
-            Buffer that receives the parameter gradients.
+            Buffer that receives the parameter gradients; apart from the parameters.
         input_gradient : bool
             Whether to compute the gradient of x.
         num_threads : int, optional
@@ -333,12 +371,14 @@ class Layer:
             If the tape was used before or belongs to another layer, or a shape does not fit.
         """
         if not isinstance(tape, _core.Tape):
-            kind = type(tape).__name__
-            raise TypeError(f"{self._cell}: tape is a {kind}, expected what forward returned")
+            raise self._wrong_type("tape", tape, "what forward returned")
+        input_gradient = self._flag("input_gradient", input_gradient)
         if out is not None:
             self._check_buffer("out", out)
+            if np.may_share_memory(out, self._flat):
+                raise self._fail("out shares memory with the parameters, expected another buffer")
         dx, dinitial, flat = self._core.backward(
-            self._flat, tape, dy, dstate, out, bool(input_gradient), num_threads
+            self._flat, tape, dy, dstate, out, input_gradient, num_threads
         )
         return Gradients(dx, dinitial, MappingProxyType(self._views(flat)), flat)
 
@@ -382,7 +422,7 @@ class Layer:
         """
         if self.bidirectional:
             raise self._fail("stream needs a layer that is not bidirectional")
-        return Stream(self, self._positive("batch", batch), state, num_threads)
+        return Stream(self, self._integer("batch", batch, 1), state, num_threads)
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self._describe())
@@ -601,7 +641,7 @@ class GRU(Layer):
             rng,
             reset_after=reset_after,
         )
-        self.reset_after = bool(reset_after)
+        self.reset_after: bool = self._options["reset_after"]
 
     def _describe(self) -> Iterator[tuple[str, Any]]:
         yield from super()._describe()
@@ -649,15 +689,23 @@ class Stream:
         layer = self._layer
         if self._packed is None:
             raise layer._fail("the stream is closed, expected an open one")
-        axis = 0 if layer.batch_first else 1
-        if isinstance(block, np.ndarray) and block.ndim >= 2 and block.shape[axis] != self._batch:
-            raise layer._fail(
-                f"block has shape {block.shape}, expected batch {self._batch} on axis {axis}"
-            )
+        if not isinstance(block, np.ndarray) and hasattr(type(block), "__array__"):
+            block = np.asarray(block)
+        if isinstance(block, np.ndarray):
+            self._check_batch(block)
         y, self._state, _ = layer._core.forward(
             self._weights, block, self._state, None, None, False, 0, self._num_threads, self._packed
         )
         return y
+
+    def _check_batch(self, block: Array) -> None:
+        axis = 0 if self._layer.batch_first else 1
+        axes = 2 if block.dtype.kind in "iu" else 3
+        if block.ndim != axes or block.shape[axis] != self._batch:
+            raise self._layer._fail(
+                f"block has shape {block.shape}, expected {axes} axes, with batch {self._batch} "
+                f"on axis {axis}"
+            )
 
     def close(self) -> None:
         """Release the packed weights."""
