@@ -1,0 +1,166 @@
+"""Checkpoints: one safetensors file of arrays and a JSON description, replaced atomically.
+
+The file's arrays are named `group.name` (`model.…`, `optimizer.…`, `state.…`); its description
+stands in the safetensors metadata under the key `rnnfast`.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = Mapping[str, NDArray[Any]]
+
+FORMAT = 1  # raised when an older reader could not understand what is written
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is in a file.
+
+    Attributes
+    ----------
+    kind : str
+        The system that was trained, such as `text`.
+    groups : mapping of str to mapping of str to numpy.ndarray
+        Arrays by group and name.
+    description : dict
+        Everything that is not an array; values that JSON can hold.
+    """
+
+    kind: str
+    groups: Mapping[str, Arrays]
+    description: dict[str, Any]
+
+
+def save(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint so that a crash at any moment leaves the old file or the new one.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file; its folder must exist.
+    checkpoint : Checkpoint
+        What to write.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, as when the disk is full; the old file is left then.
+    """
+    from safetensors.numpy import save as serialise
+
+    arrays = {
+        f"{group}.{name}": np.asarray(array, order="C")
+        for group, members in checkpoint.groups.items()
+        for name, array in members.items()
+    }
+    header = {"format": FORMAT, "kind": checkpoint.kind, **checkpoint.description}
+    write_atomically(path, serialise(arrays, {"rnnfast": json.dumps(header)}))
+
+
+def load(path: str | Path, kind: str | None = None) -> Checkpoint:
+    """Read a checkpoint.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    kind : str, optional
+        The system expected.
+
+    Returns
+    -------
+    Checkpoint
+        With arrays of its own.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is truncated, not a checkpoint of this library, of a later format, or of another
+        kind.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    with open(path, "rb"):  # safetensors' own error for a missing or forbidden file says less
+        pass
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: truncated, or not a checkpoint ({error})") from None
+    description = _description(path, metadata)
+    found = description.pop("kind")
+    if kind is not None and found != kind:
+        raise ValueError(f"{path}: a checkpoint of kind {found!r}, expected {kind!r}")
+    groups: dict[str, dict[str, NDArray[Any]]] = {}
+    for name, array in arrays.items():
+        group, _, member = name.partition(".")
+        groups.setdefault(group, {})[member] = array
+    return Checkpoint(found, groups, description)
+
+
+def _description(path: str | Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        description: dict[str, Any] = json.loads(metadata["rnnfast"])
+        version = description.pop("format")
+        kind = description["kind"]
+    except (KeyError, ValueError, TypeError, AttributeError):
+        raise ValueError(f"{path}: a safetensors file, but not a checkpoint of rnnfast") from None
+    if not isinstance(kind, str) or version != FORMAT:
+        raise ValueError(f"{path}: checkpoint format {version}, this version reads {FORMAT}")
+    return description
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Replace a file by a temporary one that has reached the disk; arguments as in `save`."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            error.filename = str(path)  # a full disk comes without a name
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the renaming itself last; only POSIX systems can open a folder."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_writable(path: str | Path) -> None:
+    """Fail now rather than after the training: raise OSError if `path` could not be written."""
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        error.filename = str(path.parent)
+        raise

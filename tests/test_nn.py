@@ -1,0 +1,213 @@
+"""Dense layers and losses: values, gradients by central differences, and refusals."""
+
+import numpy as np
+import pytest
+
+from rnnfast.nn import Dense, cross_entropy, mse_loss
+
+
+def central_differences(function, array, step=1e-5):
+    """Derivative of a scalar function of nothing by each element of `array`, changed in place."""
+    gradient = np.empty_like(array)
+    for index in np.ndindex(array.shape):
+        kept = array[index]
+        array[index] = kept + step
+        above = function()
+        array[index] = kept - step
+        below = function()
+        array[index] = kept
+        gradient[index] = (above - below) / (2 * step)
+    return gradient
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(5,), (3, 5), (4, 3, 5)])
+def test_dense_gradients(rng, shape, bias):
+    dense = Dense(5, 7, bias, dtype="float64", rng=rng)
+    x = rng.standard_normal(shape)
+    cotangent = rng.standard_normal((*shape[:-1], 7))
+
+    def objective():
+        return float((dense(x) * cotangent).sum())
+
+    y, tape = dense.forward(x)
+    gradients = dense.backward(tape, cotangent)
+    weight, offset = dense.parameters["weight"], dense.parameters.get("bias", 0.0)
+    np.testing.assert_allclose(y, np.einsum("...i,oi->...o", x, weight) + offset, rtol=1e-13)
+    assert gradients.x.shape == x.shape
+    np.testing.assert_allclose(gradients.x, central_differences(objective, x), atol=1e-9)
+    np.testing.assert_allclose(
+        gradients.flat, central_differences(objective, dense.flat), atol=1e-9
+    )
+    assert set(gradients.parameters) == set(dense.parameters)
+    assert all(np.shares_memory(view, gradients.flat) for view in gradients.parameters.values())
+
+
+def test_dense_writes_into_the_given_buffers(rng):
+    dense = Dense(6, 4, rng=rng)
+    x = rng.standard_normal((3, 2, 6)).astype("float32")
+    dy = rng.standard_normal((3, 2, 4)).astype("float32")
+    plain = dense.backward(dense.forward(x)[1], dy)
+    rows, flat, dx = np.empty((6, 4), "f"), np.empty_like(dense.flat), np.empty((6, 6), "f")
+    y, tape = dense.forward(x, out=rows)
+    gradients = dense.backward(tape, dy, out=flat, dx=dx)
+    assert np.shares_memory(y, rows)
+    assert gradients.flat is flat
+    assert np.shares_memory(gradients.x, dx)
+    np.testing.assert_array_equal(y, dense(x))
+    np.testing.assert_array_equal(flat, plain.flat)
+    np.testing.assert_array_equal(gradients.x, plain.x)
+    assert dense.backward(tape, dy, input_gradient=False).x is None
+
+
+def test_dense_bind_moves_the_parameters(rng):
+    dense = Dense(3, 2, rng=rng)
+    x = rng.standard_normal((4, 3)).astype("float32")
+    before = dense(x)
+    buffer = rng.standard_normal(dense.flat.size + 5).astype("float32")
+    dense.bind(buffer[2:-3])
+    np.testing.assert_array_equal(dense(x), before)
+    buffer *= 2
+    np.testing.assert_allclose(dense(x), 2 * before, rtol=1e-6)
+    assert np.shares_memory(dense.parameters["weight"], buffer)
+
+
+def test_dense_initial_values_are_bounded_and_seeded():
+    first, again, other = (Dense(100, 20, rng=seed) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(first.flat, again.flat)
+    assert not np.array_equal(first.flat, other.flat)
+    assert 0.09 < np.abs(first.flat).max() <= 0.1
+
+
+def test_dense_converts_other_layouts(rng):
+    dense = Dense(3, 2, dtype="float64", rng=rng)
+    x = rng.standard_normal((5, 8, 3))
+    dy = rng.standard_normal((2, 8, 5)).T
+    plain = dense.backward(dense.forward(x)[1], dy.copy())
+    swapped = x.astype(">f8").transpose(1, 0, 2).copy().transpose(1, 0, 2)
+    strange = dense.backward(dense.forward(swapped)[1], dy)
+    np.testing.assert_array_equal(strange.flat, plain.flat)
+    np.testing.assert_array_equal(strange.x, plain.x)
+
+
+def test_dense_refuses(rng):
+    dense = Dense(3, 2, rng=rng)
+    with pytest.raises(ValueError, match=r"dense: x has 4 features .* in_features=3"):
+        dense(rng.standard_normal((2, 4)))
+    with pytest.raises(TypeError, match="x is list, expected a NumPy array"):
+        dense([1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match=r"dy has 3 features .* out_features=2"):
+        dense.backward(dense.forward(rng.standard_normal((2, 3)))[1], rng.standard_normal((2, 3)))
+    with pytest.raises(ValueError, match="dy has 5 rows, expected 2"):
+        dense.backward(dense.forward(rng.standard_normal((2, 3)))[1], rng.standard_normal((5, 2)))
+    with pytest.raises(ValueError, match=r"buffer has shape \(7,\)"):
+        dense.bind(np.empty(7, "float32"))
+    with pytest.raises(ValueError, match="contiguous and writable"):
+        dense.bind(np.empty(16, "float32")[::2])
+    with pytest.raises(ValueError, match="in_features=0"):
+        Dense(0, 2)
+    with pytest.raises(ValueError, match="dtype is float16"):
+        Dense(2, 2, dtype="float16")
+
+
+def mean_nats(logits, targets):
+    """The definition, row by row in extended precision."""
+    rows = logits.reshape(-1, logits.shape[-1]).astype(np.longdouble)
+    chosen = rows[np.arange(len(rows)), targets.reshape(-1)]
+    return float((np.log(np.exp(rows).sum(1)) - chosen).mean())
+
+
+def test_cross_entropy_gradient(rng):
+    logits = 3 * rng.standard_normal((4, 3, 6))
+    targets = rng.integers(6, size=(4, 3))
+    loss, gradient = cross_entropy(logits, targets)
+    assert loss == pytest.approx(mean_nats(logits, targets), rel=1e-13)
+    numeric = central_differences(lambda: cross_entropy(logits, targets)[0], logits)
+    np.testing.assert_allclose(gradient, numeric, atol=1e-9)
+
+
+def test_cross_entropy_leaves_padding_out(rng):
+    logits = rng.standard_normal((40, 5))
+    targets = rng.integers(5, size=40)
+    padded = rng.random(40) < 0.4
+    marked = np.where(padded, -7, targets)
+    loss, gradient = cross_entropy(logits, marked, ignore_index=-7)
+    kept_loss, kept_gradient = cross_entropy(logits[~padded], targets[~padded])
+    assert loss == pytest.approx(kept_loss, rel=1e-13)
+    np.testing.assert_allclose(gradient[~padded], kept_gradient, rtol=1e-13)
+    logits[padded] = np.nan  # whatever stands in the padding stays there
+    again, clean = cross_entropy(logits, marked, ignore_index=-7)
+    assert again == loss
+    np.testing.assert_array_equal(clean, gradient)
+    assert not clean[padded].any()
+
+
+def test_cross_entropy_walks_many_blocks_in_place(rng):
+    logits = rng.standard_normal((3001, 97)).astype("float32")
+    targets = rng.integers(97, size=3001)
+    exact, exact_gradient = cross_entropy(logits.astype("float64"), targets)
+    loss, gradient = cross_entropy(logits.copy(), targets)
+    assert loss == pytest.approx(exact, rel=1e-6)
+    np.testing.assert_allclose(gradient, exact_gradient, rtol=2e-5, atol=1e-12)
+    in_place, result = cross_entropy(logits, targets, out=logits)
+    assert result is logits
+    assert in_place == loss
+    np.testing.assert_array_equal(logits, gradient)
+
+
+def test_cross_entropy_is_stable(rng):
+    logits = rng.standard_normal((3, 4)).astype("float32")
+    targets = np.array([0, 3, 2])
+    loss, gradient = cross_entropy(logits, targets)
+    moved, moved_gradient = cross_entropy(logits + np.float32(1e4), targets)
+    assert moved == pytest.approx(loss, abs=2e-3)
+    np.testing.assert_allclose(moved_gradient, gradient, atol=2e-3)
+    huge, steep = cross_entropy(np.array([[3e38, -3e38, 0.0]], "float32"), np.array([0]))
+    assert huge == 0.0
+    assert np.isfinite(steep).all()
+
+
+def test_cross_entropy_lets_nan_through(rng):
+    logits = rng.standard_normal((3, 4))
+    logits[1, 2] = np.nan
+    loss, gradient = cross_entropy(logits, np.array([0, 1, 2]))
+    assert np.isnan(loss)
+    assert np.isnan(gradient[1]).all()
+    assert np.isfinite(gradient[[0, 2]]).all()
+
+
+def test_cross_entropy_refuses(rng):
+    logits = rng.standard_normal((2, 3, 5))
+    targets = rng.integers(5, size=(2, 3))
+    with pytest.raises(ValueError, match=r"targets have shape \(3, 2\), expected \(2, 3\)"):
+        cross_entropy(logits, targets.T)
+    targets[1, 1] = 5
+    with pytest.raises(ValueError, match="target 5 at position 4, expected 0 to 4"):
+        cross_entropy(logits, targets)
+    with pytest.raises(ValueError, match="no target to average over"):
+        cross_entropy(logits, np.full((2, 3), -1), ignore_index=-1)
+    with pytest.raises(TypeError, match="targets"):
+        cross_entropy(logits, targets.astype(float))
+    with pytest.raises(TypeError, match="logits"):
+        cross_entropy(logits.astype(int), targets)
+
+
+def test_mse_loss(rng):
+    prediction, target = rng.standard_normal((2, 4, 3))
+    loss, gradient = mse_loss(prediction, target)
+    assert loss == pytest.approx(float(((prediction - target) ** 2).mean()), rel=1e-14)
+    numeric = central_differences(lambda: mse_loss(prediction, target)[0], prediction)
+    np.testing.assert_allclose(gradient, numeric, atol=1e-9)
+    single = prediction.astype("float32")
+    _, in_place = mse_loss(single, target, out=single)
+    assert in_place is single
+    np.testing.assert_allclose(in_place, gradient, rtol=1e-5, atol=1e-7)
+
+
+def test_mse_loss_refuses(rng):
+    with pytest.raises(ValueError, match=r"target has shape \(3,\), expected \(2,\)"):
+        mse_loss(rng.standard_normal(2), rng.standard_normal(3))
+    with pytest.raises(ValueError, match="at least one element"):
+        mse_loss(np.empty(0), np.empty(0))
+    with pytest.raises(TypeError, match="prediction"):
+        mse_loss(np.array([1, 2]), np.array([1.0, 2.0]))

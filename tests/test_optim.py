@@ -1,0 +1,182 @@
+"""Optimisers against their formulas, written out in plain Python, and against PyTorch."""
+
+import math
+
+import numpy as np
+import pytest
+
+from rnnfast import optim
+from rnnfast.optim import SGD, Adam, AdamW, Optimizer, clip_grad_norm
+
+BLOCK = optim._BLOCK
+SIZE = 2 * BLOCK + 37  # three blocks, the last one ragged
+
+CASES = {
+    "sgd": (SGD, {"lr": 0.1}),
+    "sgd decay": (SGD, {"lr": 0.1, "weight_decay": 0.3}),
+    "momentum": (SGD, {"lr": 0.05, "momentum": 0.8}),
+    "nesterov": (SGD, {"lr": 0.05, "momentum": 0.8, "nesterov": True, "weight_decay": 0.2}),
+    "adam": (Adam, {"lr": 0.01, "betas": (0.8, 0.95)}),
+    "adam decay": (Adam, {"lr": 0.01, "eps": 1e-3, "weight_decay": 0.2}),
+    "adamw": (AdamW, {"lr": 0.01, "betas": (0.7, 0.9), "weight_decay": 0.2}),
+}
+
+
+def sgd_formula(p, gradients, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
+    velocity = 0.0
+    for gradient in gradients:
+        g = gradient + weight_decay * p
+        velocity = momentum * velocity + g
+        p = p - lr * (g + momentum * velocity if nesterov else velocity)
+    return p
+
+
+def adam_formula(p, gradients, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled=False):
+    m = v = 0.0
+    for t, gradient in enumerate(gradients, start=1):
+        g = gradient if decoupled else gradient + weight_decay * p
+        if decoupled:
+            p = p - lr * weight_decay * p
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g * g
+        corrected = math.sqrt(v / (1 - betas[1] ** t))
+        p = p - lr * (m / (1 - betas[0] ** t)) / (corrected + eps)
+    return p
+
+
+def expected(kind, options, p, gradients):
+    if kind is SGD:
+        return sgd_formula(p, gradients, **options)
+    return adam_formula(p, gradients, **options, decoupled=kind is AdamW)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_formula(rng, name):
+    kind, options = CASES[name]
+    parameters = rng.standard_normal(SIZE)
+    start = parameters.copy()
+    gradients = rng.standard_normal((4, SIZE))
+    kept = gradients.copy()
+    optimizer = kind(parameters, **options)
+    for gradient in gradients:
+        optimizer.step(gradient)
+    np.testing.assert_array_equal(gradients, kept)
+    assert optimizer.steps == 4
+    edges = (0, 1, BLOCK - 1, BLOCK, 2 * BLOCK - 1, 2 * BLOCK, SIZE - 1)
+    for i in (*edges, *rng.integers(SIZE, size=20)):
+        by_hand = expected(kind, options, start[i], gradients[:, i])
+        assert parameters[i] == pytest.approx(by_hand, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_pytorch(rng, name):
+    torch = pytest.importorskip("torch", reason="compares with PyTorch's optimisers")
+    kind, options = CASES[name]
+    parameters = rng.standard_normal(SIZE)
+    theirs = torch.nn.Parameter(torch.tensor(parameters))
+    optimizer = kind(parameters, **options)
+    peer = getattr(torch.optim, kind.__name__)([theirs], **options)
+    for _ in range(5):
+        gradient = rng.standard_normal(SIZE)
+        theirs.grad = torch.tensor(gradient)
+        optimizer.step(gradient)
+        peer.step()
+    np.testing.assert_allclose(parameters, theirs.detach().numpy(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_state_goes_on_bit_for_bit(rng, name):
+    kind, options = CASES[name]
+    gradients = rng.standard_normal((6, 500)).astype("float32")
+    straight = rng.standard_normal(500).astype("float32")
+    stopped = straight.copy()
+    whole, first = kind(straight, **options), kind(stopped, **options)
+    for gradient in gradients:
+        whole.step(gradient)
+    for gradient in gradients[:3]:
+        first.step(gradient)
+    second = kind(stopped, **options)
+    second.load_state_dict(first.state_dict())
+    for gradient in gradients[3:]:
+        second.step(gradient)
+    np.testing.assert_array_equal(stopped, straight)
+
+
+def test_state_dict_is_a_copy(rng):
+    optimizer = Adam(rng.standard_normal(9))
+    optimizer.step(rng.standard_normal(9))
+    state = optimizer.state_dict()
+    kept = {name: value.copy() for name, value in state.items()}
+    optimizer.step(rng.standard_normal(9))
+    for name, value in state.items():
+        np.testing.assert_array_equal(value, kept[name])
+
+
+def test_learning_rate_of_one_step(rng):
+    parameters = rng.standard_normal(5)
+    start, gradient = parameters.copy(), rng.standard_normal(5)
+    SGD(parameters, lr=0.5).step(gradient, lr=0.125)
+    np.testing.assert_allclose(parameters, start - 0.125 * gradient, rtol=1e-14)
+
+
+def test_optimizers_refuse(rng):
+    parameters = rng.standard_normal(6)
+    for wrong in ({"lr": -1.0}, {"lr": math.nan}, {"lr": 1.0, "momentum": -0.1}):
+        with pytest.raises(ValueError, match="expected"):
+            SGD(parameters, **wrong)
+    with pytest.raises(ValueError, match="nesterov needs a momentum"):
+        SGD(parameters, 0.1, nesterov=True)
+    for wrong in ({"betas": (1.0, 0.9)}, {"betas": (0.9, -0.1)}, {"eps": -1e-8}):
+        with pytest.raises(ValueError, match="expected"):
+            Adam(parameters, **wrong)
+    with pytest.raises(ValueError, match="weight_decay"):
+        AdamW(parameters, weight_decay=-1.0)
+    with pytest.raises(ValueError, match="contiguous"):
+        Adam(parameters[::2])
+    with pytest.raises(TypeError, match="floats"):
+        Adam(np.arange(4))
+    optimizer = Adam(parameters)
+    with pytest.raises(ValueError, match=r"gradient has shape \(5,\)"):
+        optimizer.step(rng.standard_normal(5))
+    with pytest.raises(ValueError, match="dtype float32"):
+        optimizer.step(rng.standard_normal(6).astype("float32"))
+
+
+def test_load_state_dict_refuses_and_changes_nothing(rng):
+    optimizer = Adam(rng.standard_normal(6))
+    optimizer.step(rng.standard_normal(6))
+    before = optimizer.state_dict()
+    surplus = {**before, "more": before["exp_avg"]}
+    missing = {"steps": before["steps"], "exp_avg": before["exp_avg"]}
+    short = {**before, "exp_avg_sq": before["exp_avg_sq"][:3], "exp_avg": before["exp_avg"] + 1}
+    for wrong in (surplus, missing, short):
+        with pytest.raises(ValueError, match="expected"):
+            optimizer.load_state_dict(wrong)
+    for name, value in optimizer.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_the_common_part_updates_nothing(rng):
+    with pytest.raises(NotImplementedError):
+        Optimizer(rng.standard_normal(3), 0.1, ()).step(rng.standard_normal(3))
+
+
+@pytest.mark.parametrize("factor", [0.3, 0.999, 1.5])
+def test_clipping(rng, factor):
+    gradient = rng.standard_normal(SIZE)
+    start = gradient.copy()
+    norm = float(np.linalg.norm(gradient))
+    assert clip_grad_norm(gradient, factor * norm) == pytest.approx(norm, rel=1e-13)
+    np.testing.assert_allclose(gradient, start * min(1.0, factor), rtol=1e-6)
+    if factor > 1.0:
+        np.testing.assert_array_equal(gradient, start)
+
+
+def test_clipping_of_what_is_not_finite(rng):
+    gradient = rng.standard_normal(10)
+    gradient[3] = np.nan
+    assert math.isnan(clip_grad_norm(gradient, 1.0))
+    assert clip_grad_norm(rng.standard_normal(10), math.inf) > 0.0
+    for wrong in (0.0, -1.0, math.nan):
+        with pytest.raises(ValueError, match="max_norm"):
+            clip_grad_norm(gradient, wrong)
