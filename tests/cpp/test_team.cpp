@@ -1,0 +1,136 @@
+// The team: everyone runs once, barriers hold, calls from several threads, stopping.
+#include "../../cpp/threads/team.hpp"
+
+#include <atomic>
+#include <thread>
+
+#include "check.hpp"
+
+namespace rnnfast {
+namespace {
+
+bool never() { return false; }
+bool always() { return true; }
+
+TEST(team_runs_everyone_once) {
+  for (int threads = 1; threads <= 64; ++threads) {
+    Lease lease(threads, never);
+    CHECK(lease.threads() == threads);
+    for (int count = 1; count <= threads; count += 7) {
+      std::vector<int> runs(count, 0);
+      lease.run(count, true, [&](const Worker& me) {
+        ++runs[me.index];
+        if (me.count != count || me.split_units != (count > 1)) runs[me.index] += 100;
+      });
+      for (int n : runs) CHECK(n == 1);
+    }
+  }
+}
+
+// Plain memory written before a meeting must be seen after it by all.
+TEST(team_meets_between_phases) {
+  for (int count : {2, 3, 5, 16}) {
+    Lease lease(count, never);
+    std::vector<int> phase(count, 0);
+    std::atomic<int> wrong{0};
+    lease.run(count, true, [&](const Worker& me) {
+      for (int p = 1; p <= 300; ++p) {
+        phase[me.index] = p;
+        if (!me.meet(me.team, me.index)) ++wrong;
+        for (int v : phase) wrong += v != p;
+        if (!me.meet(me.team, me.index)) ++wrong;
+      }
+    });
+    CHECK(wrong == 0);
+  }
+}
+
+TEST(team_does_many_small_runs) {
+  Lease lease(3, never);
+  std::vector<long> sum(3, 0);
+  for (int i = 0; i < 20000; ++i)
+    lease.run(3, false, [&](const Worker& me) { sum[me.index] += i; });
+  for (long s : sum) CHECK(s == 19999L * 20000 / 2);
+}
+
+TEST(team_wakes_workers_that_have_gone_to_sleep) {
+  Lease lease(4, never);
+  for (int i = 0; i < 10; ++i) {
+    std::atomic<int> runs{0};
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    lease.run(4, false, [&](const Worker&) { ++runs; });
+    CHECK(runs == 4);
+  }
+}
+
+TEST(team_cuts_ranges_without_gaps) {
+  for (int threads : {1, 2, 7}) {
+    Lease lease(threads, never);
+    for (index n : {0, 1, 2, 6, 1000}) {
+      std::vector<int> seen(n, 0);
+      std::atomic<int> calls{0};
+      lease.parallel(n, 1e6, [&](index begin, index end) {
+        ++calls;
+        for (index i = begin; i < end; ++i) ++seen[i];
+      });
+      for (int count : seen) CHECK(count == 1);
+      CHECK(calls >= 1 && calls <= threads);
+    }
+  }
+}
+
+// Whoever finds the team busy works alone, and all get their results.
+TEST(team_serves_callers_from_several_threads) {
+  std::atomic<int> wrong{0}, alone{0};
+  const auto caller = [&](int mark) {
+    for (int i = 0; i < 500; ++i) {
+      Lease lease(3, never);
+      alone += lease.threads() == 1;
+      std::vector<int> marks(lease.threads(), 0);
+      lease.run(lease.threads(), true, [&](const Worker& me) {
+        marks[me.index] = mark;
+        if (!me.meet(me.team, me.index)) ++wrong;
+        for (int m : marks) wrong += m != mark;
+      });
+    }
+  };
+  std::vector<std::thread> callers;
+  for (int mark = 1; mark <= 4; ++mark) callers.emplace_back(caller, mark);
+  for (auto& thread : callers) thread.join();
+  CHECK(wrong == 0);
+}
+
+TEST(team_busy_with_another_call_lends_nobody) {
+  Lease first(3, never);
+  std::thread([&] {
+    Lease second(3, never);
+    CHECK(second.threads() == 1);
+    int runs = 0;
+    second.run(1, true, [&](const Worker& me) { runs += me.count == 1 && !me.split_units; });
+    CHECK(runs == 1);
+  }).join();
+}
+
+TEST(team_stops_when_told) {
+  for (int count : {1, 2, 5}) {
+    for (bool meets : {false, true}) {
+      Lease lease(count, always);
+      std::atomic<int> ended{0};
+      CHECK_THROWS(lease.run(count, meets,
+                             [&](const Worker& me) {
+                               while ((meets ? me.meet : me.proceed)(me.team, me.index)) {
+                               }
+                               ++ended;
+                             }),
+                   Interrupted);
+      CHECK(ended == count);
+    }
+    Lease lease(count, never);  // and works on
+    std::vector<int> runs(count, 0);
+    lease.run(count, true, [&](const Worker& me) { runs[me.index] = me.meet(me.team, me.index); });
+    for (int n : runs) CHECK(n == 1);
+  }
+}
+
+}  // namespace
+}  // namespace rnnfast
