@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 import rnnfast
 
 Array = np.ndarray[Any, Any]
@@ -88,7 +89,7 @@ def test_place_in_the_vector(name: str, dtype: str, isa: str, rng: np.random.Gen
     """Neither the neighbours nor the rest of a vector at the end change a result."""
     x = rng.normal(scale=4, size=70).astype(dtype)
     whole = ours(name, x)
-    for start in range(0, 20):
+    for start in range(20):
         for size in range(1, 40):
             part = ours(name, x[start : start + size])
             np.testing.assert_array_equal(part, whole[start : start + size])

@@ -412,8 +412,8 @@ def saved(path: Path, times: dict[Case, float], **machine: Any) -> str:
 
 
 def test_both_sides_agree_on_the_schema() -> None:
-    assert compare.SCHEMA == report.SCHEMA
-    assert compare.SUBJECT == OURS.name
+    assert report.SCHEMA == compare.SCHEMA
+    assert OURS.name == compare.SUBJECT
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 import rnnfast
 from cases import (
     VARIANTS,
@@ -24,8 +27,6 @@ from cases import (
     pair,
     twin,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from rnnfast import reference
 
 SIZES = [1, 5, 15, 16, 17, 31, 33, 65]
@@ -74,7 +75,7 @@ def label(row: dict[str, Any]) -> str:
     sizes = "T{T}-B{B}-I{inputs}-H{hidden}-L{layers}".format(**row)
     words = [row["variant"], row["dtype"], sizes, row["mask"], row["layout"]]
     words += [n for n in ("bidirectional", "tokens") if row[n]]
-    return "-".join(words + [f"threads{row['threads']}"])
+    return "-".join([*words, f"threads{row['threads']}"])
 
 
 def error(v: Array, exact: Array) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 import rnnfast
 from cases import Array, Call, build, draw_call, outcome, pair
 

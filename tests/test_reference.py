@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pytest
+
 from cases import VARIANTS, Array, Call, build, draw_call, outcome, pair, twin, unpair
 from rnnfast import reference
 
@@ -229,7 +231,7 @@ def naive_forward(layer: Any, call: Call) -> tuple[Array, tuple[Array, ...]]:
                 outs.append(out)
                 for s, end in zip(after, ends, strict=False):
                     s[k * directions + d, b] = end
-            v = [sum(parts, []) for parts in zip(*outs, strict=True)]
+            v = [list(chain.from_iterable(parts)) for parts in zip(*outs, strict=True)]
         if n:
             y[:n, b] = v
     return y, after

@@ -474,7 +474,7 @@ class Recurrent:
         return self.proj_size or self.hidden_size
 
     def _suffixes(self) -> list[list[str]]:
-        """[l][d] → "l0", "l0_reverse", …"""
+        """Return the suffix of layer l, direction d: "l0", "l0_reverse", "l1", ...."""
         ends = ["", "_reverse"][: self._directions]
         return [[f"l{k}{end}" for end in ends] for k in range(self.num_layers)]
 
