@@ -1,4 +1,4 @@
-// The list of cells. A new cell is a line here, a file in kernels/cells, its twin in reference.py
+// The list of cells. A new cell is a line here, a file in kernels/cells, its twin in rnnfast.reference
 // and a class in layers.py.
 #pragma once
 

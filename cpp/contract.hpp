@@ -47,6 +47,9 @@ struct Timeline {
 
   index rows(index t) const { return offset[t + 1] - offset[t]; }
   index total() const { return offset[steps]; }
+  // N', the rows from one panel of a tape to the next: a step more than there are. BPTT reads one
+  // step of all panels at a time, and a power of two would put them into the same cache sets.
+  index taped() const { return total() + rows(0); }
   // The step that is processed as number p.
   index time(index p) const { return reverse ? steps - 1 - p : p; }
 };
@@ -83,11 +86,12 @@ struct Forward {
   const Real* h0;         // [B][P']
   Real* c;                // [B][H'], in place: initial → final cell state
   Rows<Real> y;           // assigned; also read back as h
-  Real* gates;            // recording: [panels][N][width], saved for BPTT; else scratch for B rows
+  Real* gates;            // recording: [panels][N'][width], saved for BPTT; else scratch for B rows
   Real* cells;            // recording: [N][H'], saved c_t; else null
   Real* operand;          // second product's input, [N][H'] when recording, else scratch [B][H']
   const Real* input;      // optional W_ih x + bias of every row, from input_product
   bool record;
+  bool prefetch;  // the weights that a thread reads every step exceed its second-level cache
 };
 
 template <class Real>
@@ -101,11 +105,12 @@ struct Backward {
   const Real* c0;       // [B][H']
   const Real* cells;    // [N][H']
   Real* gates;          // in place: saved gates → gradients of the pre-activations
-  Real* projected;      // [panels][N][width], assigned: dh_t of the projected LSTM
+  Real* projected;      // [panels][N'][width], assigned: dh_t of the projected LSTM
   Real* dh;             // [B][P'], in place: gradient of the final → of the initial h
   Real* dc;             // [B][H'], the same for c
   Rows<Real> dx;        // null where not wanted
   bool add_dx;          // dx is added to; else assigned
+  bool prefetch;        // as in Forward
 };
 
 // `count` rows of a left operand whose partners are rows first, first + stride, … of the tape.
@@ -127,7 +132,7 @@ struct Runs {
 template <class Real>
 struct WeightGradient {
   Size size;
-  index rows;             // N
+  index rows;             // N'
   const Real* gates;      // gradients of the pre-activations
   const Real* projected;  // gradients of the projected h
   Runs<Real> x;           // x_t, h_{t-1} and the operand beside the rows of the tape

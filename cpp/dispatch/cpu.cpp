@@ -1,5 +1,7 @@
 #include "cpu.hpp"
 
+#include <unistd.h>
+
 #include <fstream>
 
 namespace rnnfast {
@@ -22,6 +24,14 @@ std::string cpu_name() {
     if (line.rfind("model name", 0) == 0 && line.find(':') != std::string::npos)
       return line.substr(line.find(':') + 2);
   return "unknown";
+}
+
+long second_level_cache() {
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+  static const long told = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  if (told > 0) return told;
+#endif
+  return 1L << 20;
 }
 
 }  // namespace rnnfast

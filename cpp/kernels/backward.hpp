@@ -64,7 +64,7 @@ struct BackwardPlan {
   static constexpr int rows = highest_tile(block_vectors);
 
   static Tape<Real> tape(const Backward<Real>& g, Slots slots) {
-    return {g.gates, Cell::First::layout, slots, g.size.hidden, g.time.total()};
+    return {g.gates, Cell::First::layout, slots, g.size.hidden, g.time.taped()};
   }
 
   long h_depth, x_depth, second_depth, h_panels, x_panels, second_panels;
@@ -83,6 +83,18 @@ struct BackwardPlan {
   }
   static long panel_size(long depth) { return depth * columns.width<Real>(); }
   long x_offset() const { return h_panels * panel_size(h_depth); }
+  long panel_depth(long panel) const { return panel < h_panels ? h_depth : x_depth; }
+  long panel_bytes(long panel) const {
+    return panel_size(panel_depth(panel)) * static_cast<long>(sizeof(Real));
+  }
+  long panel_offset(long panel) const {
+    return panel < h_panels ? panel * panel_size(h_depth)
+                            : x_offset() + (panel - h_panels) * panel_size(x_depth);
+  }
+  // Rows of weights that the tiles of so many rows of the batch go through.
+  long passes(long panel, long batch) const {
+    return most(blocks_of(batch, rows), 1) * passes_of(block_vectors) * panel_depth(panel);
+  }
   long second_offset() const { return x_offset() + x_panels * panel_size(x_depth); }
   long size() const { return second_offset() + second_panels * panel_size(second_depth); }
 };
@@ -117,11 +129,12 @@ void pack_backward(const Size& size, const Weights<const Real>& w, Real* packed,
 // acc += tape · w for rows b, b + 1, … of step t.
 template <class Real>
 void add_columns(const Backward<Real>& g, const Tape<Real>& tape, index t, index b, const Real* w,
-                 int vectors, int rows, Real* acc) {
+                 int vectors, int rows, Real* acc, Ahead& ahead) {
   Segment<Real> s[2];
   const int n = tape.segments(g.time.offset[t] + b, s);
   for (long i = 0, first = 0; i < n; first += s[i].k * s[i].repeat, ++i)
-    multiply(s[i], w, tape.depth(), first, vectors, rows, acc, one_gate_layout(0).width<Real>());
+    multiply(s[i], w, tape.depth(), first, vectors, rows, acc, one_gate_layout(0).width<Real>(),
+             ahead);
 }
 
 // acc[m] (+)= columns of a row-major array; absent arrays count as zero.
@@ -177,7 +190,8 @@ struct Visit {
 };
 
 template <class Cell, class Real>
-void hidden_gradient(const Visit<Real>& visit, Share mine, long panel, const Real* w) {
+void hidden_gradient(const Visit<Real>& visit, Share mine, long panel, const Real* w,
+                     Ahead& ahead) {
   using Plan = BackwardPlan<Cell, Real>;
   const Backward<Real>& g = visit.g;
   constexpr long width = Plan::columns.template width<Real>();
@@ -192,7 +206,7 @@ void hidden_gradient(const Visit<Real>& visit, Share mine, long panel, const Rea
       add_rows(g.dy.at(visit.t, b) + unit, g.dy.row, g.size.output - unit, vectors, rows, acc);
     if (Cell::carries || !after)
       add_rows<Real>(g.dh + b * output + unit, output, output - unit, vectors, rows, acc);
-    if (after) add_columns(g, tape, visit.s, b, w, vectors, rows, acc);
+    if (after) add_columns(g, tape, visit.s, b, w, vectors, rows, acc, ahead);
   };
   const index both = least(visit.here, visit.after);
   const auto derive = [&](index begin, index end, bool after) {
@@ -215,7 +229,7 @@ void hidden_gradient(const Visit<Real>& visit, Share mine, long panel, const Rea
 }
 
 template <class Cell, class Real>
-void input_gradient(const Visit<Real>& visit, Share mine, long panel, const Real* w) {
+void input_gradient(const Visit<Real>& visit, Share mine, long panel, const Real* w, Ahead& ahead) {
   using Plan = BackwardPlan<Cell, Real>;
   const Backward<Real>& g = visit.g;
   constexpr long width = Plan::columns.template width<Real>();
@@ -229,7 +243,7 @@ void input_gradient(const Visit<Real>& visit, Share mine, long panel, const Real
                        if (g.add_dx)
                          add_rows<Real>(g.dx.at(visit.s, b) + column, g.dx.row,
                                         g.size.input - column, vectors, rows, acc);
-                       add_columns(g, tape, visit.s, b, w, vectors, rows, acc);
+                       add_columns(g, tape, visit.s, b, w, vectors, rows, acc, ahead);
                        for (int m = 0; m < rows; ++m)
                          for (long v = 0; v < vectors * lanes<Real>; v += lanes<Real>)
                            store_first(g.dx.at(visit.s, b + m) + column + v,
@@ -238,17 +252,18 @@ void input_gradient(const Visit<Real>& visit, Share mine, long panel, const Real
 }
 
 template <class Cell, class Real>
-void second_gradient(const Visit<Real>& visit, Share mine, long panel, const Real* w) {
+void second_gradient(const Visit<Real>& visit, Share mine, long panel, const Real* w,
+                     Ahead& ahead) {
   using Plan = BackwardPlan<Cell, Real>;
   const Backward<Real>& g = visit.g;
   const int vectors = Plan::columns.template vectors_of<Real>(panel, g.size.hidden);
   const Tape<Real> tape =
-      Cell::second_tape(g.size, TapeData<Real>{g.gates, g.projected, g.time.total()});
+      Cell::second_tape(g.size, TapeData<Real>{g.gates, g.projected, g.time.taped()});
   alignas(64) Real acc[max_rows * Plan::columns.template width<Real>()];
   Visit<Real>::tiles({mine.begin, least(mine.end, visit.here)}, visit.before, Plan::rows,
                      [&](index b, int rows) {
                        __builtin_memset(acc, 0, sizeof acc);
-                       add_columns(g, tape, visit.t, b, w, vectors, rows, acc);
+                       add_columns(g, tape, visit.t, b, w, vectors, rows, acc, ahead);
                        Cell::derive_second(g, visit.moment(b, rows, panel), acc);
                      });
 }
@@ -261,22 +276,28 @@ void backward(const Backward<Real>& g, const Worker& me) {
   const Share panels = unit_share(plan.h_panels + (g.dx ? plan.x_panels : 0), me);
   for (index p = g.time.steps - 1; p >= -1; --p) {
     const Visit<Real> visit(g, p);
+    const Walk walk{panels, (p & 1) != 0};
     for (long i = panels.begin; i < panels.end; ++i) {
-      const long panel = p & 1 ? panels.begin + panels.end - 1 - i : i;
+      const long panel = walk.at(i);
+      const Real* w = g.packed + plan.panel_offset(panel);
+      Ahead ahead(w);
+      if (const long next = walk.at(i + 1); g.prefetch && i + 1 < panels.end)
+        ahead = {g.packed + plan.panel_offset(next), plan.panel_bytes(next),
+                 plan.passes(panel, least(rows.end, visit.after) - rows.begin)};
       if (panel < plan.h_panels)
-        hidden_gradient<Cell>(visit, rows, panel, g.packed + panel * plan.panel_size(plan.h_depth));
+        hidden_gradient<Cell>(visit, rows, panel, w, ahead);
       else
-        input_gradient<Cell>(
-            visit, rows, panel - plan.h_panels,
-            g.packed + plan.x_offset() + (panel - plan.h_panels) * plan.panel_size(plan.x_depth));
+        input_gradient<Cell>(visit, rows, panel - plan.h_panels, w, ahead);
     }
     if constexpr (Cell::two_phases) {
       if (me.split_units && !me.meet(me.team, me.index)) return;
       const Share second = unit_share(plan.second_panels, me);
-      for (long panel = second.begin; panel < second.end; ++panel)
-        second_gradient<Cell>(
-            visit, rows, panel,
-            g.packed + plan.second_offset() + panel * plan.panel_size(plan.second_depth));
+      for (long panel = second.begin; panel < second.end; ++panel) {
+        const Real* w =
+            g.packed + plan.second_offset() + panel * plan.panel_size(plan.second_depth);
+        Ahead ahead(w);
+        second_gradient<Cell>(visit, rows, panel, w, ahead);
+      }
     }
     if (!(me.split_units ? me.meet : me.proceed)(me.team, me.index)) return;
   }

@@ -45,6 +45,12 @@ struct PhasePlan {
     return (Phase::layout.vectors + Phase::x.count * x_k + Phase::h.count * h_k) * lanes<Real>;
   }
   long size() const { return panels() * panel_size(); }
+  long panel_bytes() const { return panel_size() * static_cast<long>(sizeof(Real)); }
+  // Rows of weights that the tiles of so many rows of the batch go through.
+  long passes(const Forward<Real>& f, long batch) const {
+    const long x = f.tokens || f.input ? 0 : passes_of(Phase::x.count) * x_k;
+    return most(blocks_of(batch, rows), 1) * (x + passes_of(Phase::h.count) * h_k);
+  }
   const Real* x_weights(const Real* panel) const {
     return panel + Phase::layout.template width<Real>();
   }
@@ -87,7 +93,7 @@ void add_tokens(const int32_t* token, int rows, const Real* w, long pass_k, int 
 
 template <class Phase, class Real>
 void add_input(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan, const Place<Real>& at,
-               const Real* panel, Real* acc) {
+               const Real* panel, Real* acc, Ahead& ahead) {
   const Slots x = plan.slots(Phase::x, at.panel);
   Real* sum = acc + x.first * lanes<Real>;
   constexpr long acc_row = Phase::layout.template width<Real>();
@@ -99,12 +105,12 @@ void add_input(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan, const
   const Real* w = plan.x_weights(panel);
   if (token) return add_tokens(token, at.rows, w, plan.x_k, x.count, sum, acc_row);
   const Segment<Real> s{f.x.at(at.t, at.b), f.x.row, plan.x_k};
-  multiply(s, w, plan.x_k, 0, x.count, at.rows, sum, acc_row);
+  multiply(s, w, plan.x_k, 0, x.count, at.rows, sum, acc_row, ahead);
 }
 
 template <class Phase, class Real>
 void add_recurrent(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan,
-                   const Place<Real>& at, const Real* panel, Real* acc) {
+                   const Place<Real>& at, const Real* panel, Real* acc, Ahead& ahead) {
   const Slots h = plan.slots(Phase::h, at.panel);
   constexpr long acc_row = Phase::layout.template width<Real>();
   Segment<Real> s{at.h_prev, at.h_row, plan.h_k};
@@ -117,7 +123,7 @@ void add_recurrent(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan,
                       Matrix<Real>{Phase::matrix(f.weights), plan.units, plan.h_k}, s.a, s.row,
                       static_cast<const int32_t*>(nullptr), at.rows, acc, acc_row);
   multiply(s, plan.h_weights(panel), plan.h_k, 0, h.count, at.rows, acc + h.first * lanes<Real>,
-           acc_row);
+           acc_row, ahead);
 }
 
 template <class Phase, class Real>
@@ -147,7 +153,7 @@ Real* input_row(const Real* input, long total, long panel, long row, int vectors
 
 template <class Phase, class Real>
 void forward_tile(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan, const Place<Real>& at,
-                  const Real* panel) {
+                  const Real* panel, Ahead& ahead) {
   constexpr long width = Phase::layout.template width<Real>();
   alignas(64) Real acc[max_rows * width];
   start_with_bias<Phase>(f, plan, at.panel, panel, at.rows, acc);
@@ -160,9 +166,9 @@ void forward_tile(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan, co
                                  Phase::x.count),
                        part * sizeof(Real));
   } else if (Phase::x.count) {
-    add_input<Phase>(f, plan, at, panel, acc);
+    add_input<Phase>(f, plan, at, panel, acc, ahead);
   }
-  add_recurrent<Phase>(f, plan, at, panel, acc);
+  add_recurrent<Phase>(f, plan, at, panel, acc, ahead);
   Phase::finish(f, at, acc);
 }
 
@@ -170,16 +176,16 @@ void forward_tile(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan, co
 template <class Phase, class Real>
 void forward_rows(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan, long panel,
                   const Real* packed, index t, Share rows, const Rows<const Real>& prev,
-                  index t_prev) {
+                  index t_prev, Ahead& ahead) {
   const RowTiles tiles(rows.begin, rows.end, PhasePlan<Phase, Real>::rows);
   for (long i = 0; i < tiles.tiles; ++i) {
     const index b = tiles.begin(i);
     const int count = static_cast<int>(tiles.begin(i + 1) - b);
     const long first = f.record ? f.time.offset[t] : 0;
-    const long total = f.record ? f.time.total() : f.time.rows(0);
+    const long total = f.record ? f.time.taped() : f.time.rows(0);
     forward_tile<Phase>(
         f, plan, Place<Real>{t, b, count, panel, first + b, total, prev.at(t_prev, b), prev.row},
-        packed);
+        packed, ahead);
   }
 }
 
@@ -192,13 +198,20 @@ void forward_phase(const Forward<Real>& f, const Real* packed, index p, const Wo
   const Share rows = row_share(f.time.rows(0), me), panels = unit_share(plan.panels(), me);
   const Rows<const Real> y{f.y.base, f.y.step, f.y.row, f.y.offset};
   const Rows<const Real> initial{f.h0, 0, padded<Real>(f.size.output)};
+  const long rows_of_weights = plan.passes(f, least(rows.end, active) - rows.begin);
+  const Walk walk{panels, (p & 1) != 0};
   for (long i = panels.begin; i < panels.end; ++i) {
-    // Back and forth: what the last step read last is still in the cache.
-    const long panel = p & 1 ? panels.begin + panels.end - 1 - i : i;
-    const Real* w = f.packed ? packed + panel * plan.panel_size() : nullptr;
-    forward_rows(f, plan, panel, w, t, {rows.begin, least(rows.end, started)}, y, t_prev);
+    const long panel = walk.at(i);
+    const auto weights = [&](long panel) {
+      return f.packed ? packed + panel * plan.panel_size() : nullptr;
+    };
+    const Real* w = weights(panel);
+    Ahead ahead(w);
+    if (f.prefetch && i + 1 < panels.end)
+      ahead = {weights(walk.at(i + 1)), plan.panel_bytes(), rows_of_weights};
+    forward_rows(f, plan, panel, w, t, {rows.begin, least(rows.end, started)}, y, t_prev, ahead);
     forward_rows(f, plan, panel, w, t, {most(rows.begin, started), least(rows.end, active)},
-                 initial, 0);
+                 initial, 0, ahead);
   }
 }
 
@@ -215,6 +228,7 @@ void input_product(const Forward<Real>& f, Real* input, const Worker& me) {
   const Share panels = share(plan.panels(), me);
   for (long panel = panels.begin; panel < panels.end; ++panel) {
     const Real* w = f.packed + panel * plan.panel_size();
+    Ahead ahead(w);
     const Slots x = plan.slots(Phase::x, panel);
     const RowTiles tiles(0, total, PhasePlan<Phase, Real>::rows);
     for (long i = 0; i < tiles.tiles; ++i) {
@@ -225,7 +239,7 @@ void input_product(const Forward<Real>& f, Real* input, const Worker& me) {
         add_tokens(f.tokens + row, rows, plan.x_weights(w), plan.x_k, x.count, acc, width);
       } else {
         const Segment<Real> s{f.x.base + row * x_row, x_row, plan.x_k};
-        multiply(s, plan.x_weights(w), plan.x_k, 0, x.count, rows, acc, width);
+        multiply(s, plan.x_weights(w), plan.x_k, 0, x.count, rows, acc, width, ahead);
       }
       for (int m = 0; m < rows; ++m)
         __builtin_memcpy(input_row(input, total, panel, row + m, Phase::x.count), acc + m * width,

@@ -27,6 +27,15 @@ inline Share row_share(long batch, const Worker& me) {
   return me.split_units ? Share{0, batch} : share(batch, me);
 }
 
+// The panels of a share, back and forth: what one step read last is still in the cache when the
+// next one begins.
+struct Walk {
+  Share panels;
+  bool back;
+
+  long at(long i) const { return back ? panels.begin + panels.end - 1 - i : i; }
+};
+
 // `rows` ≤ lanes rows of w, k columns each, become k vectors `stride` apart.
 template <class Real>
 void pack_vectors(const Real* w, long row, long rows, long k, Real* packed, long stride) {

@@ -28,13 +28,32 @@ struct Segment {
   long jump = 0;
 };
 
+// What the tiles ask the second-level cache for while they multiply, a line with every row of
+// weights. A weak third-level cache delivers a panel slower than a tile consumes it; asked for in
+// time, it delivers while the tiles of the panel before are at work.
+struct Ahead {
+  const char* at;
+  long step;
+
+  // Asks for nothing new; `at` is any address.
+  explicit Ahead(const void* at) : at(static_cast<const char*>(at)), step(0) {}
+  // Asks for `bytes` in the course of `rows` rows of weights, at most for two lines a row: where
+  // few rows use a panel its fetching is the bottleneck anyway, and cores fetch lines in pairs.
+  Ahead(const void* at, long bytes, long rows)
+      : at(static_cast<const char*>(at)), step(least(bytes / rows, 128)) {}
+};
+
 template <class Real, int M, int N>
-void multiply_tile(const Segment<Real>& s, const Real* w, Real* acc, long acc_row) {
+void multiply_tile(const Segment<Real>& s, const Real* w, Real* acc, long acc_row, Ahead& ahead) {
   Vec<Real> c[M][N] = {};
-  const long row = s.row;
+  const long row = s.row, step = ahead.step;
+  const char* next = ahead.at;
   for (long piece = 0; piece < s.repeat; ++piece) {
     const Real* a = s.a + piece * s.jump;
+#pragma GCC unroll 4
     for (long k = 0; k < s.k; ++k, w += N * lanes<Real>) {
+      fetch(next);
+      next += step;
       Vec<Real> right[N];
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) right[n] = load(w + n * lanes<Real>);
@@ -53,6 +72,7 @@ void multiply_tile(const Segment<Real>& s, const Real* w, Real* acc, long acc_ro
       Real* sum = acc + m * acc_row + n * lanes<Real>;
       store(sum, load(sum) + c[m][n]);
     }
+  ahead.at = next;
 }
 
 template <class Real, int M, int N>
@@ -61,6 +81,7 @@ void outer_tile(const Run<Real>* run, int runs, long first, const Real* g, long 
   for (const auto* s = run; s != run + runs; ++s) {
     const Real* a = s->a + first;
     const Real* right = g + s->row * g_row;
+#pragma GCC unroll 4
     for (long r = 0; r < s->count; ++r, a += s->a_stride, right += s->row_stride * g_row) {
       Vec<Real> b[N];
 #pragma GCC unroll 4
@@ -83,7 +104,7 @@ void outer_tile(const Run<Real>* run, int runs, long first, const Real* g, long 
 }
 
 template <class Real>
-using MultiplyTile = void (*)(const Segment<Real>&, const Real*, Real*, long);
+using MultiplyTile = void (*)(const Segment<Real>&, const Real*, Real*, long, Ahead&);
 template <class Real>
 using OuterTile = void (*)(const Run<Real>*, int, long, const Real*, long, Real*);
 
@@ -133,6 +154,9 @@ struct RowTiles {
 };
 
 constexpr int highest_tile(int vectors) { return tile_rows(tile_vectors(vectors)); }
+constexpr long passes_of(int vectors) {
+  return vectors ? blocks_of(vectors, tile_vectors(vectors)) : 0;
+}
 
 template <class Real>
 MultiplyTile<Real> multiply_of(int vectors, int rows) {
@@ -147,12 +171,12 @@ MultiplyTile<Real> multiply_of(int vectors, int rows) {
 // One pass: the whole segment, cut so that no accumulator sums more than `chain` products.
 template <class Real>
 inline void multiply_pass(MultiplyTile<Real> tile, const Segment<Real>& s, const Real* w, int width,
-                          Real* acc, long acc_row) {
+                          Real* acc, long acc_row, Ahead& ahead) {
   const long pieces = most(chain / s.k, 1);
   for (long piece = 0; piece < s.repeat; piece += pieces)
     for (long k = 0; k < s.k; k += chain) {
       const long depth = least(chain, s.k - k), repeat = least(pieces, s.repeat - piece);
-      tile({s.a + piece * s.jump + k, s.row, depth, repeat, s.jump}, w, acc, acc_row);
+      tile({s.a + piece * s.jump + k, s.row, depth, repeat, s.jump}, w, acc, acc_row, ahead);
       w += depth * repeat * width * lanes<Real>;
     }
 }
@@ -161,12 +185,12 @@ inline void multiply_pass(MultiplyTile<Real> tile, const Segment<Real>& s, const
 // A pass holds `pass_k` rows of weights; the product starts at its row `first_k`.
 template <class Real>
 inline void multiply(const Segment<Real>& segment, const Real* w, long pass_k, long first_k,
-                     int vectors, int rows, Real* acc, long acc_row) {
+                     int vectors, int rows, Real* acc, long acc_row, Ahead& ahead) {
   const int width = tile_vectors(vectors);
   const MultiplyTile<Real> tile = multiply_of<Real>(width, rows);
   for (int v = 0; v < vectors; v += width)
     multiply_pass(tile, segment, w + (pass_k * v + first_k * width) * lanes<Real>, width,
-                  acc + v * lanes<Real>, acc_row);
+                  acc + v * lanes<Real>, acc_row, ahead);
 }
 
 }  // namespace rnnfast::RNNFAST_ISA

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "../dispatch/cpu.hpp"
 #include "plan.hpp"
 
 namespace rnnfast {
@@ -22,10 +23,18 @@ double step_flops(const Spec& spec, const Size& size, index batch) {
 Plan plan_for(const Spec& spec, const Size& size, const Sizes& sizes, index element,
               const Sequences& sequences, bool tokens, int threads) {
   const Timeline time = sequences.timeline(false);
-  const bool ragged = time.rows(0) * time.steps != time.total();
-  return plan({time.steps, time.total(), time.rows(0), ragged, step_flops(spec, size, time.rows(0)),
-               sizes.panels, sizes.packed_forward * element, tokens},
-              threads);
+  const Work work{
+      .steps = time.steps,
+      .rows = time.total(),
+      .batch = time.rows(0),
+      .ragged = time.rows(0) * time.steps != time.total(),
+      .step_flops = step_flops(spec, size, time.rows(0)),
+      .panels = sizes.panels,
+      .weight_bytes = sizes.packed_forward * element,
+      .tokens = tokens,
+      .cache_bytes = second_level_cache(),
+  };
+  return plan(work, threads);
 }
 
 int pack_threads(index elements, const Lease& lease) {
@@ -188,7 +197,8 @@ void run_track(const TrackCall<Real>& a, Track<Real>* record, Lease& lease) {
   const CellTraits& traits = a.spec.traits();
   const bool reverse = a.direction == 1;
   const index track = a.layer * a.spec.directions + a.direction, batch = a.sequences.batch();
-  const index n = a.sequences.rows(), kept = record ? n : a.sequences.width();
+  const index n = a.sequences.rows();
+  const Timeline time = a.sequences.timeline(reverse);
   const auto initial = [&](const Segment& s) { return takes_initial(s, reverse); };
 
   Track<Real> t;
@@ -201,8 +211,10 @@ void run_track(const TrackCall<Real>& a, Track<Real>* record, Lease& lease) {
     if (record) t.c0 = spread(a.sequences, c0, size.hidden, sizes.padded_hidden, initial);
     if (record) t.cells = buffer<Real>(n, sizes.padded_hidden);
   }
-  if (record || traits.needs_operand) t.gates = buffer<Real>(kept, sizes.gates_per_row);
-  if (traits.needs_operand) t.operand = buffer<Real>(kept, sizes.padded_hidden);
+  const index width = a.sequences.width();
+  if (record || traits.needs_operand)
+    t.gates = buffer<Real>(record ? time.taped() : width, sizes.gates_per_row);
+  if (traits.needs_operand) t.operand = buffer<Real>(record ? n : width, sizes.padded_hidden);
 
   Buffer<Real> own;
   const Real* packed = nullptr;
@@ -212,22 +224,25 @@ void run_track(const TrackCall<Real>& a, Track<Real>* record, Lease& lease) {
     own = pack_track(a.spec, k, a.call.parameters, a.layer, a.direction, lease);
     packed = own.data();
   }
-  Forward<Real> f{size,
-                  a.sequences.timeline(reverse),
-                  weights(a.spec, a.call.parameters, a.layer, a.direction),
-                  packed,
-                  a.in.x,
-                  a.in.tokens,
-                  t.h0.data(),
-                  c.data(),
-                  a.y,
-                  t.gates.data(),
-                  t.cells.data(),
-                  t.operand.data(),
-                  nullptr,
-                  record != nullptr};
   const Plan plan = plan_for(a.spec, size, sizes, sizeof(Real), a.sequences, a.in.tokens != nullptr,
                              lease.threads());
+  Forward<Real> f{
+      .size = size,
+      .time = time,
+      .weights = weights(a.spec, a.call.parameters, a.layer, a.direction),
+      .packed = packed,
+      .x = a.in.x,
+      .tokens = a.in.tokens,
+      .h0 = t.h0.data(),
+      .c = c.data(),
+      .y = a.y,
+      .gates = t.gates.data(),
+      .cells = t.cells.data(),
+      .operand = t.operand.data(),
+      .input = nullptr,
+      .record = record != nullptr,
+      .prefetch = plan.prefetch,
+  };
   Buffer<Real> input;
   if (plan.input_first && packed) {
     input = buffer<Real>(n, sizes.input_per_row);
@@ -376,10 +391,16 @@ void weight_gradients(const TrackBackward<Real>& a, const Track<Real>& track, co
   const int threads = flops < 1e6 ? 1 : lease.threads();
   const auto scratch = buffer<Real>(threads, k.gradient_scratch(size, threads));
   const WeightGradient<Real> g{
-      size,           time.total(), track.gates.data(),
-      projected,      view(x),      view(h),
-      view(operand),  a.in.tokens,  weights(a.spec, a.call.dparameters, a.layer, a.direction),
-      scratch.data(),
+      .size = size,
+      .rows = time.taped(),
+      .gates = track.gates.data(),
+      .projected = projected,
+      .x = view(x),
+      .h = view(h),
+      .operand = view(operand),
+      .tokens = a.in.tokens,
+      .d = weights(a.spec, a.call.dparameters, a.layer, a.direction),
+      .scratch = scratch.data(),
   };
   lease.run(threads, true, [&](const Worker& me) { k.weight_gradient(g, me); });
 }
@@ -391,6 +412,7 @@ void run_track_backward(const TrackBackward<Real>& a, Track<Real>& track, Lease&
   const Size size = a.spec.size(a.layer);
   const Sizes sizes = k.sizes(size);
   const bool reverse = a.direction == 1;
+  const Timeline time = sequences.timeline(reverse);
   const index number = a.layer * a.spec.directions + a.direction, batch = sequences.batch();
   const auto final = [&](const Segment& s) { return leaves_final(s, reverse); };
   const auto initial = [&](const Segment& s) { return takes_initial(s, reverse); };
@@ -406,23 +428,26 @@ void run_track_backward(const TrackBackward<Real>& a, Track<Real>& track, Lease&
   if (a.spec.traits().has_cell_state)
     dc = spread(sequences, part(a.call.dfinal.c, number, batch, size.hidden), size.hidden,
                 sizes.padded_hidden, final);
-  const auto projected = buffer<Real>(sequences.rows(), sizes.projected_per_row);
-  const Backward<Real> g{size,
-                         sequences.timeline(reverse),
-                         packed.data(),
-                         a.y,
-                         a.dy,
-                         track.h0.data(),
-                         track.c0.data(),
-                         track.cells.data(),
-                         track.gates.data(),
-                         projected.data(),
-                         dh.data(),
-                         dc.data(),
-                         a.dx,
-                         a.direction > 0};
+  const auto projected = buffer<Real>(time.taped(), sizes.projected_per_row);
   const Plan plan = plan_for(a.spec, size, sizes, sizeof(Real), sequences, a.in.tokens != nullptr,
                              lease.threads());
+  const Backward<Real> g{
+      .size = size,
+      .time = time,
+      .packed = packed.data(),
+      .y = a.y,
+      .dy = a.dy,
+      .h0 = track.h0.data(),
+      .c0 = track.c0.data(),
+      .cells = track.cells.data(),
+      .gates = track.gates.data(),
+      .projected = projected.data(),
+      .dh = dh.data(),
+      .dc = dc.data(),
+      .dx = a.dx,
+      .add_dx = a.direction > 0,
+      .prefetch = plan.prefetch,
+  };
   lease.run(plan.threads, plan.split_units, [&](const Worker& me) { k.backward(g, me); });
 
   collect(sequences, dh.data(), size.output, sizes.padded_output,

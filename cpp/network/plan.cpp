@@ -10,8 +10,7 @@ constexpr double worth_meeting = 60e3;
 // Below this a whole layer is not worth waking anyone.
 constexpr double worth_waking = 1e6;
 
-// Caches of a core and of the cores that share one: usual sizes, not this machine's.
-constexpr index near_cache = 1 << 20;
+// What cores share of a third-level cache, if little of it is others': a usual size.
 constexpr index far_cache = 24 << 20;
 
 // The busiest thread's share of n indivisible parts, relative to an even one.
@@ -28,7 +27,8 @@ Plan plan(const Work& work, int threads) {
   // One row makes every weight serve a single multiply-add a step: better to read the input
   // weights once for many steps.
   const bool input_first = work.batch == 1 && work.steps > 1 && !work.tokens;
-  if (threads == 1 || total < worth_waking) return {1, false, input_first};
+  const bool exceeds = work.weight_bytes > work.cache_bytes;
+  if (threads == 1 || total < worth_waking) return {1, false, input_first, exceeds};
 
   const int by_units = static_cast<int>(std::min<index>(threads, work.panels));
   const int by_rows = static_cast<int>(std::min<index>(threads, work.batch));
@@ -38,12 +38,11 @@ Plan plan(const Work& work, int threads) {
   const double rows_time = (work.ragged ? 1.5 : 1.0) * imbalance(work.batch, by_rows) / by_rows;
   // With few rows each, threads that own rows would all stream the same weights for little work.
   // With enough of them owning rows is as fast, and nobody waits when another process takes a core.
-  const index enough = work.weight_bytes <= near_cache  ? 8
-                       : work.weight_bytes <= far_cache ? 16
-                                                        : 64;
+  const index enough = !exceeds ? 8 : work.weight_bytes <= far_cache ? 16 : 64;
   const bool split_units = units_time < rows_time * (work.batch < enough * threads ? 1.2 : 1.0);
-  if (std::min(units_time, rows_time) >= 1) return {1, false, input_first};
-  return {split_units ? by_units : by_rows, split_units, input_first};
+  if (std::min(units_time, rows_time) >= 1) return {1, false, input_first, exceeds};
+  return {split_units ? by_units : by_rows, split_units, input_first,
+          work.weight_bytes > work.cache_bytes * (split_units ? by_units : 1)};
 }
 
 }  // namespace rnnfast

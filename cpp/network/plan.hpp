@@ -9,6 +9,7 @@ struct Plan {
   int threads;
   bool split_units;  // own units and one barrier a step; else own rows and none
   bool input_first;  // the input product of all steps before the time loop
+  bool prefetch;     // the weights that a thread reads every step exceed its second-level cache
 };
 
 struct Work {
@@ -20,6 +21,7 @@ struct Work {
   index panels;       // shares of units there are
   index weight_bytes;
   bool tokens;
+  index cache_bytes;  // the second level's, of a core
 };
 
 // A pure function of the shape and the number of threads on offer.

@@ -20,11 +20,13 @@ Work random_work(test::Random& random) {
       static_cast<double>(integer(random, 1, 1 << 24)) * static_cast<double>(work.batch);
   work.weight_bytes = integer(random, 64, 1 << 26);
   work.tokens = integer(random, 0, 1);
+  work.cache_bytes = integer(random, 1 << 18, 1 << 22);
   return work;
 }
 
 bool same(const Plan& a, const Plan& b) {
-  return a.threads == b.threads && a.split_units == b.split_units && a.input_first == b.input_first;
+  return a.threads == b.threads && a.split_units == b.split_units &&
+         a.input_first == b.input_first && a.prefetch == b.prefetch;
 }
 
 TEST(plan_fits_the_threads_and_the_work) {
@@ -35,6 +37,7 @@ TEST(plan_fits_the_threads_and_the_work) {
       const Plan p = plan(work, threads);
       CHECK(p.threads >= 1 && p.threads <= threads);
       CHECK(p.threads == 1 || p.threads <= (p.split_units ? work.panels : work.batch));
+      CHECK(p.prefetch == (work.weight_bytes > work.cache_bytes * (p.split_units ? p.threads : 1)));
       CHECK(same(p, plan(work, threads)));
     }
   }
@@ -48,6 +51,7 @@ TEST(plan_uses_more_than_one_thread_for_large_work_only) {
   work.panels = 32;
   work.step_flops = 1e9;
   work.weight_bytes = 1 << 22;
+  work.cache_bytes = 1 << 20;
   for (int threads = 2; threads <= 32; ++threads) CHECK(plan(work, threads).threads > 1);
   work.step_flops = 10;
   for (int threads = 2; threads <= 32; ++threads) CHECK(plan(work, threads).threads == 1);

@@ -67,7 +67,7 @@ struct Basic {
     for (int m = 0; m < at.rows; ++m, acc += width) {
       const long unit = First::layout.template unit<Real>(at.panel, 0);
       const Real* h = g.y.at(at.t, at.b + m) + unit;
-      Real* da = g.gates + (at.panel * g.time.total() + at.tape_row + m) * width;
+      Real* da = g.gates + (at.panel * g.time.taped() + at.tape_row + m) * width;
       for (int v = 0; v < vectors; ++v)
         store(da + v * lanes<Real>,
               RNNFAST_ISA::derive<Real>(

@@ -55,7 +55,7 @@ struct Gru {
     const int vectors = columns.vectors_of<Real>(at.panel, g.size.hidden);
     for (int v = 0; v < vectors; ++v) {
       const long unit = columns.unit<Real>(at.panel, v);
-      Real* tape = g.gates + (unit / w * g.time.total() + at.tape_row) * 4 * w;
+      Real* tape = g.gates + (unit / w * g.time.taped() + at.tape_row) * 4 * w;
       for (int m = 0; m < at.rows; ++m, tape += 4 * w) {
         const Vec<Real> n = load(tape), r = load(tape + w), z = load(tape + 2 * w);
         const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, g.size.hidden - unit);

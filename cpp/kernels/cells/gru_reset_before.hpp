@@ -103,7 +103,7 @@ struct GruResetBefore {
     const int vectors = columns.vectors_of<Real>(at.panel, g.size.hidden);
     for (int v = 0; v < vectors; ++v) {
       const long unit = columns.unit<Real>(at.panel, v);
-      Real* tape = g.gates + (unit / w * g.time.total() + at.tape_row) * 3 * w;
+      Real* tape = g.gates + (unit / w * g.time.taped() + at.tape_row) * 3 * w;
       for (int m = 0; m < at.rows; ++m, tape += 3 * w) {
         const Vec<Real> n = load(tape), z = load(tape + 2 * w);
         const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, g.size.hidden - unit);
@@ -131,7 +131,7 @@ struct GruResetBefore {
     const int vectors = columns.vectors_of<Real>(at.panel, g.size.hidden);
     for (int v = 0; v < vectors; ++v) {
       const long unit = columns.unit<Real>(at.panel, v);
-      Real* tape = g.gates + (unit / w * g.time.total() + at.tape_row) * 3 * w;
+      Real* tape = g.gates + (unit / w * g.time.taped() + at.tape_row) * 3 * w;
       for (int m = 0; m < at.rows; ++m, tape += 3 * w) {
         const Vec<Real> r = load(tape + w);
         const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, g.size.hidden - unit);

@@ -88,7 +88,7 @@ struct LstmCell {
     const int vectors = columns.vectors_of<Real>(at.panel, g.size.hidden);
     for (int v = 0; v < vectors; ++v) {
       const long unit = columns.unit<Real>(at.panel, v);
-      Real* tape = g.gates + (unit / n * g.time.total() + at.tape_row) * 4 * n;
+      Real* tape = g.gates + (unit / n * g.time.taped() + at.tape_row) * 4 * n;
       for (int m = 0; m < at.rows; ++m, tape += 4 * n) {
         const Vec<Real> i = load(tape), forget = load(tape + n);
         const Vec<Real> candidate = load(tape + 2 * n), o = load(tape + 3 * n);
@@ -115,7 +115,7 @@ struct LstmCell {
   // dh_t is the operand of W_hrᵀ dh and of the gradient of W_hr.
   static void keep_projected(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
     constexpr long width = Second::layout.template width<Real>();
-    Real* tape = g.projected + (at.panel * g.time.total() + at.tape_row) * width;
+    Real* tape = g.projected + (at.panel * g.time.taped() + at.tape_row) * width;
     __builtin_memcpy(tape, acc, at.rows * width * sizeof(Real));
   }
 
