@@ -273,7 +273,6 @@ StateArrays<Real> as_state(const Spec& spec, const Extent& extent, const char* n
 }
 
 int as_thread_count(py::handle object) {
-  if (object.is_none()) return default_threads();
   const bool scalar = PyIndex_Check(object.ptr()) && !py::isinstance<py::bool_>(object) &&
                       !py::isinstance<py::array>(object);
   if (!scalar)
@@ -286,6 +285,10 @@ int as_thread_count(py::handle object) {
     bad_value("num_threads is " + py::str(number).cast<std::string>() + ", expected 1 to " +
               std::to_string(max_threads));
   return static_cast<int>(n);
+}
+
+int thread_count_or_default(py::handle object) {
+  return object.is_none() ? default_threads() : as_thread_count(object);
 }
 
 template <class Real>

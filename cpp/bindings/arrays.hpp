@@ -83,8 +83,8 @@ StateArrays<Real> as_state(const Spec& spec, const Extent& extent, const char* n
 
 std::vector<index> state_shape(const Spec& spec, const Extent& extent, index columns);
 
-// None: the default.
 int as_thread_count(py::handle object);
+int thread_count_or_default(py::handle object);  // None: the default
 
 // Uninitialised; large ones come from the workspace, whose pages are already there.
 template <class Real>

@@ -6,6 +6,7 @@
 
 #include "../network/engine.hpp"
 #include "arrays.hpp"
+#include "gil.hpp"
 
 namespace rnnfast {
 namespace {
@@ -37,7 +38,7 @@ template <class Work>
 void without_gil(int threads, Work work) {
   bool stopped = false;
   {
-    const py::gil_scoped_release release;
+    const WithoutGil gil;
     try {
       Lease lease(threads, interrupted);
       work(lease);
@@ -64,7 +65,7 @@ class LayerOf final : public PyLayer {
   py::tuple forward(py::array parameters, py::handle x, py::handle state, py::handle lengths,
                     py::handle reset, bool record, uint64_t seed, py::handle num_threads,
                     const PyPacked* packed) const override {
-    const int threads = as_thread_count(num_threads);
+    const int threads = thread_count_or_default(num_threads);
     const Input<Real> in = as_input<Real>(spec_, x);
     const auto initial = as_state<Real>(spec_, in.extent, "state", state);
     Sequences sequences = as_sequences(spec_, in.extent, lengths, reset);
@@ -85,7 +86,7 @@ class LayerOf final : public PyLayer {
 
   py::tuple step(py::array parameters, py::handle x, py::handle state,
                  py::handle num_threads) const override {
-    const int threads = as_thread_count(num_threads);
+    const int threads = thread_count_or_default(num_threads);
     if (spec_.directions > 1)
       throw py::value_error(std::string(spec_.traits().name) +
                             ": step needs a layer that is not bidirectional");
@@ -102,7 +103,7 @@ class LayerOf final : public PyLayer {
 
   py::tuple backward(py::array parameters, PyTape& any_tape, py::handle dy, py::handle dstate,
                      py::handle out, bool input_gradient, py::handle num_threads) const override {
-    const int threads = as_thread_count(num_threads);
+    const int threads = thread_count_or_default(num_threads);
     TapeOf<Real>& tape = own_tape(any_tape);
     const Extent& extent = tape.extent;
     BackwardCall<Real> call{};
@@ -136,7 +137,7 @@ class LayerOf final : public PyLayer {
     auto packed = std::make_unique<PackedOf<Real>>();
     packed->layer = serial_;
     const Real* values = flat(parameters);
-    without_gil(as_thread_count(num_threads),
+    without_gil(thread_count_or_default(num_threads),
                 [&](Lease& lease) { packed->network = rnnfast::pack(spec_, values, lease); });
     return packed;
   }
@@ -221,7 +222,7 @@ class LayerOf final : public PyLayer {
 }  // namespace
 
 bool interrupted() {
-  const py::gil_scoped_acquire gil;
+  const WithGil gil;
   return PyErr_CheckSignals() != 0;
 }
 

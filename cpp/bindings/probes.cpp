@@ -6,6 +6,7 @@
 #include "../dispatch/dispatch.hpp"
 #include "../threads/team.hpp"
 #include "arrays.hpp"
+#include "gil.hpp"
 #include "layer.hpp"
 
 namespace rnnfast {
@@ -47,8 +48,8 @@ py::array activation(const std::string& name, const py::array& x) {
 }
 
 double measure_fma_peak(const std::string& dtype, py::handle num_threads, double seconds) {
-  const int threads = as_thread_count(num_threads);
-  const py::gil_scoped_release release;
+  const int threads = thread_count_or_default(num_threads);
+  const WithoutGil gil;
   return dtype == "float32" ? peak<float>(threads, seconds) : peak<double>(threads, seconds);
 }
 

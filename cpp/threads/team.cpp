@@ -16,10 +16,6 @@
 #include <thread>
 #include <vector>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 namespace rnnfast {
 namespace {
 
@@ -27,11 +23,12 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto awake = std::chrono::milliseconds(3);        // before a worker without work sleeps
 constexpr auto poll_every = std::chrono::milliseconds(50);  // between looks for Ctrl-C
+constexpr auto long_steps = std::chrono::milliseconds(1);   // eight of them: read the clock at each
 constexpr int spins = 2000;  // about 20 µs of pauses before giving the core to whoever wants it
 
 void pause() {
 #if defined(__x86_64__)
-  _mm_pause();
+  __builtin_ia32_pause();
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif
@@ -47,6 +44,20 @@ void wait_for(Ready ready, Stop stop) {
 }
 
 }  // namespace
+
+Watch::Watch(bool (*interrupted)())
+    : interrupted_(interrupted), seen_(Clock::now()), next_poll_(seen_ + poll_every) {}
+
+bool Watch::stop() {
+  if (stopped_ || ++steps_ < stride_) return stopped_;
+  const auto now = Clock::now();
+  stride_ = now - seen_ < long_steps ? 8 : 1;
+  steps_ = 0;
+  seen_ = now;
+  if (now < next_poll_) return false;
+  next_poll_ = now + poll_every;
+  return stopped_ = interrupted_();
+}
 
 class Team {
  public:
@@ -65,12 +76,11 @@ class Team {
   }
 
   bool run(int count, bool split_units, const std::function<void(const Worker&)>& job,
-           bool (*interrupted)()) {
+           Watch& watch) {
     job_ = &job;
     split_units_ = split_units;
-    interrupted_ = interrupted;
+    watch_ = &watch;
     stop_.store(false, std::memory_order_relaxed);
-    next_poll_ = Clock::now() + poll_every;
     count_.store(count, std::memory_order_relaxed);
     for (int i = 0; i < count; ++i) members_[i]->steps.store(0, std::memory_order_relaxed);
     for (int i = 1; i < count; ++i) {
@@ -119,13 +129,9 @@ class Team {
     return !team.stop_.load(std::memory_order_relaxed);
   }
 
-  // On the caller's thread only. The clock is read every eighth time.
+  // On the caller's thread only.
   void poll() {
-    if (++polls_ % 8) return;
-    const auto now = Clock::now();
-    if (now < next_poll_) return;
-    next_poll_ = now + poll_every;
-    if (interrupted_()) stop_.store(true, std::memory_order_relaxed);
+    if (watch_->stop()) stop_.store(true, std::memory_order_relaxed);
   }
 
   bool start(int i, Member* member) {
@@ -155,10 +161,8 @@ class Team {
 
   std::vector<std::unique_ptr<Member>> members_;
   const std::function<void(const Worker&)>* job_ = nullptr;
-  bool (*interrupted_)() = nullptr;
+  Watch* watch_ = nullptr;
   bool split_units_ = false;
-  unsigned polls_ = 0;
-  Clock::time_point next_poll_;
   std::atomic<int> count_{1};
   std::atomic<bool> stop_{false};
 };
@@ -219,7 +223,7 @@ int default_threads() {
 void set_default_threads(int threads) { default_count = threads; }
 
 Lease::Lease(int threads, bool (*interrupted)())
-    : team_(nullptr), threads_(1), interrupted_(interrupted) {
+    : team_(nullptr), threads_(1), watch_(interrupted) {
   Team& shared = team();
   if (!shared.in_use.try_lock()) return;
   team_ = &shared;
@@ -230,35 +234,14 @@ Lease::~Lease() {
   if (team_) team_->in_use.unlock();
 }
 
-namespace {
-
-// A single thread that only looks for Ctrl-C.
-struct Alone {
-  bool (*interrupted)();
-  unsigned polls = 0;
-  Clock::time_point next_poll = Clock::now() + poll_every;
-  bool stopped = false;
-
-  static bool proceed(void* self, int) {
-    auto& me = *static_cast<Alone*>(self);
-    if (++me.polls % 8 == 0 && Clock::now() > me.next_poll) {
-      me.next_poll = Clock::now() + poll_every;
-      me.stopped = me.stopped || me.interrupted();
-    }
-    return !me.stopped;
-  }
-};
-
-}  // namespace
-
 void Lease::run(int count, bool split_units, const std::function<void(const Worker&)>& job) {
   bool finished;
   if (team_ && count > 1) {
-    finished = team_->run(std::min(count, threads_), split_units, job, interrupted_);
+    finished = team_->run(std::min(count, threads_), split_units, job, watch_);
   } else {
-    Alone alone{interrupted_};
-    job(Worker{0, 1, false, &alone, Alone::proceed, Alone::proceed});
-    finished = !alone.stopped;
+    const auto proceed = [](void* watch, int) { return !static_cast<Watch*>(watch)->stop(); };
+    job(Worker{0, 1, false, &watch_, proceed, proceed});
+    finished = !watch_.stopped();
   }
   if (!finished) throw Interrupted();
 }

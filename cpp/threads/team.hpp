@@ -2,6 +2,7 @@
 // that calls a few milliseconds apart find them awake and an idle process uses no core.
 #pragma once
 
+#include <chrono>
 #include <functional>
 
 #include "../contract.hpp"
@@ -9,6 +10,22 @@
 namespace rnnfast {
 
 class Team;
+
+// Looks for Ctrl-C every 50 ms of one library call, however its time is divided into runs.
+class Watch {
+ public:
+  explicit Watch(bool (*interrupted)());
+
+  // Asked between steps, on the calling thread: whether to stop.
+  bool stop();
+  bool stopped() const { return stopped_; }
+
+ private:
+  bool (*interrupted_)();
+  std::chrono::steady_clock::time_point seen_, next_poll_;
+  int steps_ = 0, stride_ = 1;  // steps since the clock was read, and before it is read again
+  bool stopped_ = false;
+};
 
 // A claim on the team for the length of one library call. A call that finds the team busy with
 // another caller's work gets no helpers and runs on its own thread; results are the same.
@@ -32,7 +49,7 @@ class Lease {
  private:
   Team* team_;
   int threads_;
-  bool (*interrupted_)();
+  Watch watch_;
 };
 
 struct Interrupted {};

@@ -100,9 +100,12 @@ class Layer:
         return TypeError(f"{self._cell}: {name} is a {kind}, expected {expected}")
 
     def _integer(self, name: str, value: int, least: int, most: int = _MOST) -> int:
-        if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
+        try:
+            number = None if isinstance(value, bool | np.bool_) else operator.index(value)
+        except TypeError:
+            number = None
+        if number is None:
             raise self._wrong_type(name, value, "an integer")
-        number = operator.index(value)
         if not least <= number <= most:
             raise self._fail(f"{name} is {number}, expected {least} to {most}")
         return number
@@ -130,7 +133,7 @@ class Layer:
     def _float_type(self, dtype: npt.DTypeLike) -> np.dtype[Any]:
         try:
             kind = None if dtype is None else np.dtype(dtype)
-        except TypeError:
+        except (SyntaxError, TypeError, ValueError):
             kind = None
         if kind is None or kind not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise self._fail(f"dtype is {kind or repr(dtype)}, expected float32 or float64")
@@ -691,8 +694,9 @@ class Stream:
             raise layer._fail("the stream is closed, expected an open one")
         if not isinstance(block, np.ndarray) and hasattr(type(block), "__array__"):
             block = np.asarray(block)
-        if isinstance(block, np.ndarray):
-            self._check_batch(block)
+        if not isinstance(block, np.ndarray):
+            raise layer._wrong_type("block", block, "a NumPy array")
+        self._check_batch(block)
         y, self._state, _ = layer._core.forward(
             self._weights, block, self._state, None, None, False, 0, self._num_threads, self._packed
         )

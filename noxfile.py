@@ -1,0 +1,65 @@
+"""The parts of .ci/run and the benchmark, each in an environment of its own: ``nox -s tests``."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.envdir = "build/nox"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "tests"]
+
+TORCH = "torch==2.13.0"  # a CPU build, as in .ci/run; the plain one brings gigabytes of CUDA
+ENVIRONMENT = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
+
+
+def install_all(session: nox.Session, *tools: str) -> None:
+    """Install the package with the peers that it is compared with."""
+    session.install(TORCH)
+    session.install(".[test,bench,parity]", *tools)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the Python tests; arguments after -- go to pytest."""
+    install_all(session)
+    session.run("pytest", "-p", "no:cacheprovider", *session.posargs, env=ENVIRONMENT)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check form and types of Python, and the form of C++."""
+    install_all(session, "ruff", "mypy", "clang-format")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+    patterns = [f"{folder}/*.{end}" for folder in ("cpp", "tests/cpp") for end in ("hpp", "cpp")]
+    listing = session.run("git", "ls-files", *patterns, external=True, silent=True)
+    session.run("clang-format", "--dry-run", "-Werror", *str(listing).split())
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure beside the peers; arguments after -- replace --quick."""
+    install_all(session)
+    session.run("rnnfast", "bench", *(session.posargs or ["--quick"]))
+
+
+@nox.session
+@nox.parametrize("preset", ["asan", "tsan", "dev"], ids=["asan", "tsan", "dev"])
+def cpp(session: nox.Session, preset: str) -> None:
+    """Run the C++ tests, under sanitizers and without."""
+    session.install("cmake>=3.25", "ninja")
+    options = ["-G", "Ninja", "-D", "RNNFAST_BUILD_MODULE=OFF"]
+    session.run("cmake", "--preset", preset, *options)
+    session.run("cmake", "--build", "--preset", preset)
+    session.run("ctest", "--preset", preset, *session.posargs)
+
+
+@nox.session
+def short(session: nox.Session) -> None:
+    """Run the main job at its shortest: train for six seconds, generate, tell about the machine."""
+    session.install(".[cli]")
+    model = f"{session.create_tmp()}/text.safetensors"
+    session.run("rnnfast", "train", "text", "--minutes", "0.1", "--hidden", "64", "--out", model)
+    session.run("rnnfast", "generate", model, "--length", "80", "--prompt", "def ")
+    session.run("rnnfast", "info")
