@@ -29,15 +29,16 @@ std::atomic<const InstructionSet*> chosen{nullptr};
 }  // namespace
 
 const std::vector<InstructionSet>& instruction_sets() {
-  static const std::vector<InstructionSet> sets = [] {
+  // Never destroyed: threads may outlive static objects.
+  static const auto* const sets = [] {
     std::vector<InstructionSet> found;
 #define RNNFAST_ADD(name) \
   if (cpu_supports(#name)) found.push_back({#name, &name::table_float, &name::table_double});
     RNNFAST_INSTRUCTION_SETS(RNNFAST_ADD)
 #undef RNNFAST_ADD
-    return found;
+    return new std::vector(std::move(found));
   }();
-  return sets;
+  return *sets;
 }
 
 size_t choose(const std::vector<std::string>& names, const std::string& wanted) {

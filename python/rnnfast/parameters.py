@@ -1,0 +1,261 @@
+"""What a layer is made of: its options, checked, and its parameters in one buffer."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping
+from numbers import Real
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _core
+
+Array = npt.NDArray[Any]
+
+_NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
+_MOST = 2**31 - 1
+_MOST_LAYERS = 2**16  # each has parameters with names
+
+
+class Parametrized:
+    """The options of a layer, checked, and its parameters in one flat buffer."""
+
+    _cell = ""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        bias: bool,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        dtype: npt.DTypeLike,
+        compute: str,
+        rng: int | np.random.Generator | None,
+        *,
+        proj_size: int = 0,
+        reset_after: bool = True,
+        nonlinearity: str = "tanh",
+    ) -> None:
+        self.input_size = self._integer("input_size", input_size, 1)
+        self.hidden_size = self._integer("hidden_size", hidden_size, 1)
+        self.num_layers = self._integer("num_layers", num_layers, 1, _MOST_LAYERS)
+        self.bias = self._flag("bias", bias)
+        self.batch_first = self._flag("batch_first", batch_first)
+        self.dropout = self._probability(dropout)
+        self.bidirectional = self._flag("bidirectional", bidirectional)
+        self.proj_size = self._projection(proj_size)
+        self.dtype = self._float_type(dtype)
+        self.compute = self._choice("compute", compute, ("float32",))
+        self.rng = self._generator(rng)
+        self._options: dict[str, Any] = {
+            "reset_after": self._flag("reset_after", reset_after),
+            "nonlinearity": self._choice("nonlinearity", nonlinearity, _NONLINEARITIES),
+        }
+        self._make_core()
+        size = sum(int(np.prod(shape)) for _, shape, _ in self._layout)
+        bound = 1 / np.sqrt(self.hidden_size)
+        flat = np.empty(size, self.dtype)
+        flat[:] = self.rng.uniform(-bound, bound, size)
+        self._attach(flat)
+
+    # Checks of the constructor's arguments.
+
+    def _fail(self, text: str) -> ValueError:
+        return ValueError(f"{self._cell}: {text}")
+
+    def _wrong_type(self, name: str, value: object, expected: str) -> TypeError:
+        kind = type(value).__name__
+        return TypeError(f"{self._cell}: {name} is a {kind}, expected {expected}")
+
+    def _integer(self, name: str, value: int, least: int, most: int = _MOST) -> int:
+        try:
+            number = None if isinstance(value, bool | np.bool_) else operator.index(value)
+        except TypeError:
+            number = None
+        if number is None:
+            raise self._wrong_type(name, value, "an integer")
+        if not least <= number <= most:
+            raise self._fail(f"{name} is {number}, expected {least} to {most}")
+        return number
+
+    def _flag(self, name: str, value: bool) -> bool:
+        if not isinstance(value, bool | np.bool_):
+            raise self._wrong_type(name, value, "a bool")
+        return bool(value)
+
+    def _probability(self, value: float) -> float:
+        if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+            raise self._wrong_type("dropout", value, "a number")
+        if not 0 <= value <= 1:
+            raise self._fail(f"dropout is {value}, expected 0 to 1")
+        return float(value)
+
+    def _projection(self, value: int) -> int:
+        number = self._integer("proj_size", value, 0)
+        if number >= self.hidden_size:
+            raise self._fail(
+                f"proj_size is {number}, expected less than hidden_size={self.hidden_size}"
+            )
+        return number
+
+    def _float_type(self, dtype: npt.DTypeLike) -> np.dtype[Any]:
+        try:
+            kind = None if dtype is None else np.dtype(dtype)
+        except (SyntaxError, TypeError, ValueError):
+            kind = None
+        if kind is None or kind not in (np.dtype(np.float32), np.dtype(np.float64)):
+            raise self._fail(f"dtype is {kind or repr(dtype)}, expected float32 or float64")
+        return kind
+
+    def _choice(self, name: str, value: str, allowed: tuple[str, ...]) -> str:
+        if not isinstance(value, str):
+            raise self._wrong_type(name, value, "a string")
+        if value not in allowed:
+            raise self._fail(f"{name} is {value!r}, expected {' or '.join(map(repr, allowed))}")
+        return value
+
+    def _generator(self, rng: int | np.random.Generator | None) -> np.random.Generator:
+        expected = "None, an integer of at least 0 or a NumPy Generator"
+        try:
+            return np.random.default_rng(rng)
+        except TypeError:
+            raise self._wrong_type("rng", rng, expected) from None
+        except ValueError:
+            raise self._fail(f"rng is {rng!r}, expected {expected}") from None
+
+    # Parameters.
+
+    def _make_core(self) -> None:
+        try:
+            self._core = _core.Layer(
+                cell=self._cell,
+                dtype=self.dtype.name,
+                input_size=self.input_size,
+                hidden_size=self.hidden_size,
+                num_layers=self.num_layers,
+                bias=self.bias,
+                batch_first=self.batch_first,
+                dropout=self.dropout,
+                bidirectional=self.bidirectional,
+                proj_size=self.proj_size,
+                **self._options,
+            )
+        except ValueError as error:
+            raise self._fail(
+                f"input_size={self.input_size}, hidden_size={self.hidden_size}, "
+                f"num_layers={self.num_layers}: {error}"
+            ) from None
+        self._layout = self._core.parameters()
+
+    def _attach(self, flat: Array) -> None:
+        self._flat = flat
+        self._parameters = MappingProxyType(self._views(flat))
+
+    def _views(self, flat: Array) -> dict[str, Array]:
+        return {
+            name: flat[offset : offset + int(np.prod(shape))].reshape(shape)
+            for name, shape, offset in self._layout
+        }
+
+    @property
+    def flat(self) -> Array:
+        """All parameters in one 1-D buffer, layer by layer and direction by direction."""
+        return self._flat
+
+    @property
+    def parameters(self) -> Mapping[str, Array]:
+        """Parameters by PyTorch's names; writable views of :attr:`flat`."""
+        return self._parameters
+
+    def bind(self, buffer: Array) -> None:
+        """Move the parameters into `buffer`, a slice of a larger model's buffer.
+
+        Parameters
+        ----------
+        buffer : ndarray, shape (flat.size,)
+            Contiguous, writable and of the layer's dtype. Receives the present values;
+            :attr:`flat` and :attr:`parameters` are views of it from now on.
+        """
+        self._check_buffer("buffer", buffer)
+        buffer[:] = self._flat
+        self._attach(np.asarray(buffer))  # whatever the subclass
+
+    def _check_buffer(self, name: str, buffer: Array) -> None:
+        if not isinstance(buffer, np.ndarray):
+            raise self._wrong_type(name, buffer, "a NumPy array")
+        fits = buffer.shape == self._flat.shape and buffer.dtype == self.dtype
+        if not (fits and buffer.flags.carray):
+            raise self._fail(
+                f"{name} has shape {buffer.shape} and dtype {buffer.dtype}, expected a writable, "
+                f"aligned, contiguous {self._flat.shape} of {self.dtype}"
+            )
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of the parameters by PyTorch's names."""
+        return {name: value.copy() for name, value in self._parameters.items()}
+
+    def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
+        """Set all parameters; arrays or whatever :func:`numpy.asarray` takes.
+
+        Raises
+        ------
+        ValueError
+            If names are missing or unknown, a shape differs, or a value does not fit the layer's
+            dtype. Nothing is changed then.
+        """
+        if not isinstance(mapping, Mapping):
+            raise self._wrong_type("state_dict", mapping, "a mapping of names to arrays")
+        missing = [name for name in self._parameters if name not in mapping]
+        surplus = [name for name in mapping if name not in self._parameters]
+        if missing or surplus:
+            raise self._fail(
+                f"state_dict lacks {missing or 'nothing'} and has unknown {surplus or 'nothing'}, "
+                f"expected exactly {list(self._parameters)}"
+            )
+        values = {name: self._checked_parameter(name, mapping[name]) for name in self._parameters}
+        for name, value in values.items():
+            self._parameters[name][...] = value
+
+    def _checked_parameter(self, name: str, given: Any) -> Array:
+        try:
+            value = np.asarray(given)
+        except ValueError as error:
+            raise self._fail(f"{name} is no array: {error}") from None
+        expected = self._parameters[name].shape
+        if value.shape != expected:
+            raise self._fail(f"{name} has shape {value.shape}, expected {expected}")
+        if value.dtype.kind not in "fiu":
+            raise self._fail(f"{name} has dtype {value.dtype}, expected floating point")
+        try:
+            with np.errstate(over="raise", under="ignore"):
+                return value.astype(self.dtype)  # a copy: it may be a view of our own
+        except FloatingPointError:
+            raise self._fail(f"{name} has values too large, expected {self.dtype}") from None
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self._describe())
+        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}, {options})"
+
+    def _describe(self) -> Iterator[tuple[str, Any]]:
+        names = ("num_layers", "bias", "batch_first", "dropout", "bidirectional")
+        yield from ((name, getattr(self, name)) for name in names)
+        yield "dtype", self.dtype.name
+
+    # Copies and pickles: the compiled half is made anew, the buffer becomes the copy's own.
+
+    def __getstate__(self) -> dict[str, Any]:
+        left_out = ("_core", "_layout", "_parameters")
+        state = {key: value for key, value in self.__dict__.items() if key not in left_out}
+        state["_flat"] = self._flat.copy()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._make_core()
+        self._attach(self._flat)
