@@ -1,5 +1,5 @@
-// The list of cells. A new cell is a line here, a file in kernels/cells, its twin in rnnfast.reference
-// and a class in layers.py.
+// The list of cells. A new cell is a line here, a file in kernels/cells, its twin in
+// rnnfast.reference and a class in layers.py.
 #pragma once
 
 namespace rnnfast {

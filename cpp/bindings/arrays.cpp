@@ -61,9 +61,9 @@ py::array checked_tokens(const Spec& spec, const py::array& x) {
   const int64_t* from = wide.data();
   int32_t* to = narrow.mutable_data();
   for (py::ssize_t i = 0; i < wide.size(); ++i) {
-    if (from[i] < 0 || from[i] >= spec.input)
-      bad_token(spec, position(x, i), integer_text(x, from[i]));
-    to[i] = static_cast<int32_t>(from[i]);
+    const int64_t token = from[i];
+    if (token < 0 || token >= spec.input) bad_token(spec, position(x, i), integer_text(x, token));
+    to[i] = static_cast<int32_t>(token);
   }
   return narrow;
 }
@@ -151,6 +151,15 @@ void expect_shape(const char* cell, const char* name, const py::array& a,
             join(expected));
 }
 
+void expect_apart(const char* cell, const char* name, const py::array& assigned,
+                  const char* other_name, const py::array& read) {
+  const auto begin = [](const py::array& a) { return reinterpret_cast<uintptr_t>(a.data()); };
+  const auto end = [&](const py::array& a) { return begin(a) + a.nbytes(); };
+  if (begin(assigned) < end(read) && begin(read) < end(assigned))
+    bad_value(prefix(cell, name) + " shares memory with " + other_name +
+              ", expected another buffer");
+}
+
 std::vector<index> Extent::shape(index columns) const {
   std::vector<index> s;
   if (!batched)
@@ -231,8 +240,9 @@ Sequences as_sequences(const Spec& spec, const Extent& extent, py::handle length
     bad_value(prefix(cell, "reset") + " has dtype " + dtype_name(given) + ", expected bool");
   expect_shape(cell, "reset", given, extent.shape(-1), extent.batch_first ? "(B, T)" : "(T, B)");
   const Array<bool> flags(given);
-  const auto rows = extent.rows(flags.data(), 1);
-  return {extent.steps, extent.batch, length.data(), flags.data(), rows.step, rows.row};
+  // As bytes: a view of other data holds more than the 0 and 1 of a bool.
+  const auto rows = extent.rows(static_cast<const uint8_t*>(flags.request().ptr), 1);
+  return {extent.steps, extent.batch, length.data(), rows.base, rows.step, rows.row};
 }
 
 std::vector<index> state_shape(const Spec& spec, const Extent& extent, index columns) {

@@ -36,6 +36,11 @@ Array<Real> as_real(const char* cell, const char* name, py::handle object);
 void expect_shape(const char* cell, const char* name, const py::array& a,
                   const std::vector<index>& expected, const char* meaning);
 
+// Throws ValueError where an array that is assigned shares memory with one that is read; both are
+// contiguous.
+void expect_apart(const char* cell, const char* name, const py::array& assigned,
+                  const char* other_name, const py::array& read);
+
 // The leading axes of a call.
 struct Extent {
   index steps, batch;

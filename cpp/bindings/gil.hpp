@@ -1,15 +1,16 @@
 // Giving the GIL away and taking it back.
-//
-// A daemon thread that asks for the GIL after the interpreter's end is ended by Python
-// (before 3.14), which unwinds its stack over destructors that need the GIL. It rests here until
-// the process is gone.
 #pragma once
 
 #include <pybind11/pybind11.h>
 #include <unistd.h>
 
+#include "../threads/team.hpp"
+
 namespace rnnfast {
 
+// A daemon thread that asks for the GIL after the interpreter's end is ended by Python
+// (before 3.14), which unwinds its stack over destructors that need the GIL. It rests here until
+// the process is gone.
 template <class Take>
 void take_gil(Take take) {
   try {
@@ -45,5 +46,27 @@ class WithGil {
  private:
   PyGILState_STATE state_;
 };
+
+// Asked on a thread inside WithoutGil: whether a signal wants Python's attention.
+inline bool interrupted() {
+  const WithGil gil;
+  return PyErr_CheckSignals() != 0;
+}
+
+// Runs work without the GIL and turns an interruption into the exception Python has waiting.
+template <class Work>
+void without_gil(int threads, Work work) {
+  bool stopped = false;
+  {
+    const WithoutGil gil;
+    try {
+      Lease lease(threads, interrupted);
+      work(lease);
+    } catch (const Interrupted&) {
+      stopped = true;
+    }
+  }
+  if (stopped) throw pybind11::error_already_set();
+}
 
 }  // namespace rnnfast

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <atomic>
+#include <utility>
 
 #include "../network/engine.hpp"
 #include "arrays.hpp"
@@ -16,7 +17,7 @@ std::atomic<uint64_t> next_serial{1};
 template <class Real>
 struct TapeOf final : PyTape {
   TapeOf(Sequences sequences, const Spec& spec, uint64_t seed)
-      : tape(current(), std::move(sequences), spec, seed) {}
+      : tape(std::move(sequences), spec, seed) {}
   py::object dropout_seed() const override { return py::int_(tape.dropout_seed); }
 
   Tape<Real> tape;
@@ -24,7 +25,7 @@ struct TapeOf final : PyTape {
   bool used = false;
   bool tokens = false;
   Extent extent{};
-  py::object x, y;  // memory the tape reads
+  std::optional<py::array> x, y;  // memory the tape reads
 };
 
 template <class Real>
@@ -32,22 +33,6 @@ struct PackedOf final : PyPacked {
   uint64_t layer = 0;
   PackedNetwork<Real> network;
 };
-
-// Runs work without the GIL and turns an interruption into the exception Python has waiting.
-template <class Work>
-void without_gil(int threads, Work work) {
-  bool stopped = false;
-  {
-    const WithoutGil gil;
-    try {
-      Lease lease(threads, interrupted);
-      work(lease);
-    } catch (const Interrupted&) {
-      stopped = true;
-    }
-  }
-  if (stopped) throw py::error_already_set();
-}
 
 template <class Real>
 class LayerOf final : public PyLayer {
@@ -120,6 +105,13 @@ class LayerOf final : public PyLayer {
     }
     const auto dfinal = as_state<Real>(spec_, extent, "dstate", dstate);
     call.dfinal = {dfinal.h_data(), dfinal.c_data()};
+    const auto expect_out_apart = [&](const char* other, const auto& read) {
+      if (read) expect_apart(name(), "out", dparameters, other, *read);
+    };
+    expect_out_apart("dy", dy_array);
+    expect_out_apart("dstate", dfinal.h);
+    expect_out_apart("dstate", dfinal.c);
+    expect_out_apart("x, which the tape reads", tape.x);
     py::object dx = py::none();
     if (input_gradient && !tape.tokens) {
       auto array = new_array<Real>(extent.shape(spec_.input));
@@ -128,7 +120,8 @@ class LayerOf final : public PyLayer {
     }
     Outputs initial(*this, extent, {0});
     call.dinitial = initial.states;
-    tape.used = true;
+    // Not before: an argument's own __array__ may have run anything, another backward too.
+    use_up(tape);
     without_gil(threads, [&](Lease& lease) { rnnfast::backward(spec_, call, tape.tape, lease); });
     return py::make_tuple(dx, initial.state(), dparameters);
   }
@@ -207,11 +200,14 @@ class LayerOf final : public PyLayer {
       throw py::value_error(std::string(name()) +
                             ": tape was recorded by another layer, expected one from this "
                             "layer's forward");
-    if (tape->used)
+    return *tape;
+  }
+
+  void use_up(TapeOf<Real>& tape) const {
+    if (std::exchange(tape.used, true))
       throw py::value_error(std::string(name()) +
                             ": tape was used before, expected a fresh one: each forward serves one "
                             "backward");
-    return *tape;
   }
 
   Spec spec_;
@@ -220,11 +216,6 @@ class LayerOf final : public PyLayer {
 };
 
 }  // namespace
-
-bool interrupted() {
-  const WithGil gil;
-  return PyErr_CheckSignals() != 0;
-}
 
 Spec make_spec(const std::string& cell, index input_size, index hidden_size, index num_layers,
                bool bias, bool batch_first, double dropout, bool bidirectional, index proj_size,

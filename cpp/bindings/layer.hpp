@@ -46,7 +46,4 @@ Spec make_spec(const std::string& cell, index input_size, index hidden_size, ind
                bool bias, bool batch_first, double dropout, bool bidirectional, index proj_size,
                bool reset_after, const std::string& nonlinearity);
 
-// Runs on the calling thread, which holds no GIL: whether a signal wants Python's attention.
-bool interrupted();
-
 }  // namespace rnnfast

@@ -4,10 +4,8 @@
 #include <vector>
 
 #include "../dispatch/dispatch.hpp"
-#include "../threads/team.hpp"
 #include "arrays.hpp"
 #include "gil.hpp"
-#include "layer.hpp"
 
 namespace rnnfast {
 namespace {
@@ -23,16 +21,18 @@ py::array apply(const std::string& name, const py::array& x) {
 
 // The mean over the whole time: the best moment alone would be one at a clock that does not last.
 template <class Real>
-double peak(int threads, double seconds) {
+double peak(Lease& lease, double seconds) {
   using Clock = std::chrono::steady_clock;
   const auto probe = table<Real>(current()).fma_probe;
-  Lease lease(threads, interrupted);
   const index rounds = 200000;
   std::vector<double> flops(lease.threads());
   const auto start = Clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
   do {
-    lease.run(lease.threads(), false, [&](const Worker& me) { flops[me.index] += probe(rounds); });
+    lease.run(lease.threads(), false, [&](const Worker& me) {
+      flops[me.index] += probe(rounds);
+      me.proceed(me.team, me.index);  // looks for Ctrl-C
+    });
   } while (elapsed() < seconds);
   double sum = 0;
   for (double f : flops) sum += f;
@@ -49,8 +49,11 @@ py::array activation(const std::string& name, const py::array& x) {
 
 double measure_fma_peak(const std::string& dtype, py::handle num_threads, double seconds) {
   const int threads = thread_count_or_default(num_threads);
-  const WithoutGil gil;
-  return dtype == "float32" ? peak<float>(threads, seconds) : peak<double>(threads, seconds);
+  double rate = 0;
+  without_gil(threads, [&](Lease& lease) {
+    rate = dtype == "float32" ? peak<float>(lease, seconds) : peak<double>(lease, seconds);
+  });
+  return rate;
 }
 
 std::string compiler_name() {

@@ -8,7 +8,7 @@
 
 namespace rnnfast {
 
-// tanh or sigmoid of a 1-D float32 or float64 array by the current instruction set.
+// tanh or sigmoid of a float32 or float64 array by the current instruction set.
 pybind11::array activation(const std::string& name, const pybind11::array& x);
 
 // GFLOP/s of independent multiply-adds on so many threads, the mean over about `seconds`.

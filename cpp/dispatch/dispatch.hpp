@@ -23,6 +23,7 @@ const std::vector<InstructionSet>& instruction_sets();
 size_t choose(const std::vector<std::string>& names, const std::string& wanted);
 
 const InstructionSet& current();
+// Takes another one while the process runs, for tests.
 void use(const std::string& name);
 
 template <class Real>

@@ -91,10 +91,8 @@ struct BackwardPlan {
     return panel < h_panels ? panel * panel_size(h_depth)
                             : x_offset() + (panel - h_panels) * panel_size(x_depth);
   }
-  // Rows of weights that the tiles of so many rows of the batch go through.
-  long passes(long panel, long batch) const {
-    return most(blocks_of(batch, rows), 1) * passes_of(block_vectors) * panel_depth(panel);
-  }
+  // Rows of weights that a tile goes through.
+  long passes(long panel) const { return passes_of(block_vectors) * panel_depth(panel); }
   long second_offset() const { return x_offset() + x_panels * panel_size(x_depth); }
   long size() const { return second_offset() + second_panels * panel_size(second_depth); }
 };
@@ -276,14 +274,15 @@ void backward(const Backward<Real>& g, const Worker& me) {
   const Share panels = unit_share(plan.h_panels + (g.dx ? plan.x_panels : 0), me);
   for (index p = g.time.steps - 1; p >= -1; --p) {
     const Visit<Real> visit(g, p);
+    const long tiles = blocks_of(least(rows.end, visit.after) - rows.begin, plan.rows);
     const Walk walk{panels, (p & 1) != 0};
     for (long i = panels.begin; i < panels.end; ++i) {
       const long panel = walk.at(i);
       const Real* w = g.packed + plan.panel_offset(panel);
       Ahead ahead(w);
-      if (const long next = walk.at(i + 1); g.prefetch && i + 1 < panels.end)
+      if (const long next = walk.at(i + 1); g.prefetch && tiles > 1 && i + 1 < panels.end)
         ahead = {g.packed + plan.panel_offset(next), plan.panel_bytes(next),
-                 plan.passes(panel, least(rows.end, visit.after) - rows.begin)};
+                 tiles * plan.passes(panel)};
       if (panel < plan.h_panels)
         hidden_gradient<Cell>(visit, rows, panel, w, ahead);
       else

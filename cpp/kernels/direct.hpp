@@ -1,5 +1,5 @@
 // Products that read the weights as PyTorch lays them out, for a single time step: packing would
-// cost more than the step. A vector of sums is a square of partial sums, transposed and added up.
+// cost more than the step.
 #pragma once
 
 #include "pack.hpp"
@@ -21,12 +21,7 @@ Vec<Real> dot_rows(const Real* w, long row, long rows, const Real* x, long k) {
     for (long r = 0; r < lanes<Real>; ++r)
       sum[r] += load_first(w + least(r, rows - 1) * row + i, k - i) * right;
   }
-  transpose<Real>(sum);
-#pragma GCC unroll 4
-  for (long half = lanes<Real> / 2; half; half /= 2)
-#pragma GCC unroll 8
-    for (long r = 0; r < half; ++r) sum[r] += sum[r + half];
-  return sum[0];
+  return sums_of<Real>(sum);
 }
 
 template <class Real>

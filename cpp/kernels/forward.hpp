@@ -46,10 +46,10 @@ struct PhasePlan {
   }
   long size() const { return panels() * panel_size(); }
   long panel_bytes() const { return panel_size() * static_cast<long>(sizeof(Real)); }
-  // Rows of weights that the tiles of so many rows of the batch go through.
-  long passes(const Forward<Real>& f, long batch) const {
+  // Rows of weights that a tile goes through.
+  long passes(const Forward<Real>& f) const {
     const long x = f.tokens || f.input ? 0 : passes_of(Phase::x.count) * x_k;
-    return most(blocks_of(batch, rows), 1) * (x + passes_of(Phase::h.count) * h_k);
+    return x + passes_of(Phase::h.count) * h_k;
   }
   const Real* x_weights(const Real* panel) const {
     return panel + Phase::layout.template width<Real>();
@@ -85,7 +85,7 @@ void add_tokens(const int32_t* token, int rows, const Real* w, long pass_k, int 
   const int width = tile_vectors(vectors);
   for (int m = 0; m < rows; ++m)
     for (int v = 0; v < vectors; ++v) {
-      const long pass = pass_k * (v - v % width) + token[m] * width + v % width;
+      const long pass = pass_k * (v - v % width) + long{token[m]} * width + v % width;
       Real* sum = acc + m * acc_row + v * lanes<Real>;
       store(sum, load(sum) + load(w + pass * lanes<Real>));
     }
@@ -198,7 +198,7 @@ void forward_phase(const Forward<Real>& f, const Real* packed, index p, const Wo
   const Share rows = row_share(f.time.rows(0), me), panels = unit_share(plan.panels(), me);
   const Rows<const Real> y{f.y.base, f.y.step, f.y.row, f.y.offset};
   const Rows<const Real> initial{f.h0, 0, padded<Real>(f.size.output)};
-  const long rows_of_weights = plan.passes(f, least(rows.end, active) - rows.begin);
+  const long tiles = blocks_of(least(rows.end, active) - rows.begin, plan.rows);
   const Walk walk{panels, (p & 1) != 0};
   for (long i = panels.begin; i < panels.end; ++i) {
     const long panel = walk.at(i);
@@ -207,8 +207,8 @@ void forward_phase(const Forward<Real>& f, const Real* packed, index p, const Wo
     };
     const Real* w = weights(panel);
     Ahead ahead(w);
-    if (f.prefetch && i + 1 < panels.end)
-      ahead = {weights(walk.at(i + 1)), plan.panel_bytes(), rows_of_weights};
+    if (f.prefetch && tiles > 1 && i + 1 < panels.end)
+      ahead = {weights(walk.at(i + 1)), plan.panel_bytes(), tiles * plan.passes(f)};
     forward_rows(f, plan, panel, w, t, {rows.begin, least(rows.end, started)}, y, t_prev, ahead);
     forward_rows(f, plan, panel, w, t, {most(rows.begin, started), least(rows.end, active)},
                  initial, 0, ahead);

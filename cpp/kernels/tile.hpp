@@ -30,15 +30,16 @@ struct Segment {
 
 // What the tiles ask the second-level cache for while they multiply, a line with every row of
 // weights. A weak third-level cache delivers a panel slower than a tile consumes it; asked for in
-// time, it delivers while the tiles of the panel before are at work.
+// time, it delivers while the tiles of the panel before are at work. A panel for a single tile is
+// read as fast as it can be fetched.
 struct Ahead {
   const char* at;
   long step;
 
   // Asks for nothing new; `at` is any address.
   explicit Ahead(const void* at) : at(static_cast<const char*>(at)), step(0) {}
-  // Asks for `bytes` in the course of `rows` rows of weights, at most for two lines a row: where
-  // few rows use a panel its fetching is the bottleneck anyway, and cores fetch lines in pairs.
+  // Asks for `bytes` in the course of `rows` rows of weights, at most for two lines a row: cores
+  // fetch lines in pairs.
   Ahead(const void* at, long bytes, long rows)
       : at(static_cast<const char*>(at)), step(least(bytes / rows, 128)) {}
 };
@@ -52,8 +53,10 @@ void multiply_tile(const Segment<Real>& s, const Real* w, Real* acc, long acc_ro
     const Real* a = s.a + piece * s.jump;
 #pragma GCC unroll 4
     for (long k = 0; k < s.k; ++k, w += N * lanes<Real>) {
-      fetch(next);
-      next += step;
+      if constexpr (M > 2) {  // narrower tiles are never one of many
+        fetch(next);
+        next += step;
+      }
       Vec<Real> right[N];
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) right[n] = load(w + n * lanes<Real>);

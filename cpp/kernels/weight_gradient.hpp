@@ -73,7 +73,7 @@ void add_tokens_gradient(const Chunk<Real>& chunk, const int32_t* token, const R
     for (index n = 0; n < run.count; ++n) {
       const index row = run.row + n * run.row_stride;
       for (int v = 0; v < vectors; ++v) {
-        const long column = k * (v - v % width) + token[row] * width + v % width;
+        const long column = k * (v - v % width) + long{token[row]} * width + v % width;
         Real* sum = sums + column * lanes<Real>;
         store(sum, load(sum) + load(g + row * g_row + v * lanes<Real>));
       }

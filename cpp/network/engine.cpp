@@ -149,7 +149,7 @@ Buffer<Real> drop(const Spec& spec, const Tape<Real>& tape, index layer, const R
   return to;
 }
 
-// The first layer's input as rows that kernels can read.
+// A layer's input as rows that kernels can read, or tokens.
 template <class Real>
 struct LayerInput {
   Rows<const Real> x;
@@ -269,6 +269,7 @@ template <class Real>
 void run_layers(const Spec& spec, const ForwardCall<Real>& call, const Sequences& sequences,
                 Tape<Real>* tape, bool direct, Lease& lease) {
   const InstructionSet& set = call.packed ? *call.packed->instructions : current();
+  if (tape) tape->instructions = &set;
   pass_state(spec, sequences, call.initial, call.final);
   Buffer<Real> gathered, output;
   Buffer<int32_t> tokens;

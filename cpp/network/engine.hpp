@@ -45,7 +45,7 @@ struct BackwardCall {
 template <class Real>
 PackedNetwork<Real> pack(const Spec& spec, const Real* parameters, Lease& lease);
 
-// Inference where `tape` is null.
+// Inference where `tape` is null; else `sequences` is the tape's own.
 template <class Real>
 void forward(const Spec& spec, const ForwardCall<Real>& call, const Sequences& sequences,
              Tape<Real>* tape, Lease& lease);

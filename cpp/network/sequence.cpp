@@ -11,8 +11,8 @@ Sequences::Sequences(index steps, index batch)
   for (index t = 0; t <= steps; ++t) offset_[t] = t * batch;
 }
 
-Sequences::Sequences(index steps, index batch, const index* lengths, const bool* reset, index step,
-                     index row)
+Sequences::Sequences(index steps, index batch, const index* lengths, const uint8_t* reset,
+                     index step, index row)
     : steps_(steps), batch_(batch), packed_(true) {
   for (index b = 0; b < batch; ++b) {
     const index length = lengths ? lengths[b] : steps;

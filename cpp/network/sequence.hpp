@@ -21,8 +21,9 @@ class Sequences {
  public:
   // All B sequences T long: rows lie as in the user's array, nothing is gathered.
   Sequences(index steps, index batch);
-  // lengths [B] and reset [T][B] (element (t, b) at reset[t·step + b·row]) may each be null.
-  Sequences(index steps, index batch, const index* lengths, const bool* reset, index step,
+  // lengths [B] and reset [T][B] (element (t, b) at reset[t·step + b·row], true unless zero) may
+  // each be null.
+  Sequences(index steps, index batch, const index* lengths, const uint8_t* reset, index step,
             index row);
 
   index steps() const { return steps_; }  // T of the user's arrays

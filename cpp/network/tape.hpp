@@ -19,15 +19,14 @@ struct Track {
 
 template <class Real>
 struct Tape {
-  Tape(const InstructionSet& set, Sequences order, const Spec& spec, uint64_t seed)
-      : instructions(&set),
-        sequences(std::move(order)),
+  Tape(Sequences order, const Spec& spec, uint64_t seed)
+      : sequences(std::move(order)),
         dropout_seed(seed),
         outputs(spec.layers),
         dropped(spec.layers),
         tracks(spec.layers * spec.directions) {}
 
-  const InstructionSet* instructions;  // whose lanes shaped the buffers
+  const InstructionSet* instructions = nullptr;  // whose lanes shaped the buffers; forward tells
   Sequences sequences;
   uint64_t dropout_seed;
   Rows<const Real> x;  // first layer's input: the user's, or gathered

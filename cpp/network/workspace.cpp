@@ -5,8 +5,8 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <list>
 #include <mutex>
+#include <vector>
 
 namespace rnnfast {
 namespace {
@@ -29,24 +29,24 @@ class Pool {
   void lock() { mutex_.lock(); }
   void unlock() { mutex_.unlock(); }
 
-  void release(void* data) {
+  void release(void* data) noexcept {
     const std::lock_guard lock(mutex_);
     void* block = static_cast<char*>(data) - header;
     in_use_ -= capacity(block);
     idle_ += capacity(block);
-    free_.push_front(block);
+    free_.push_back(block);  // allocate made room for it
     trim(limit());
   }
 
  private:
   static size_t& capacity(void* block) { return *static_cast<size_t*>(block); }
 
-  // The tightest idle block that is not twice too large.
+  // The tightest idle block that is not twice too large; of several the one used last.
   void* take(size_t bytes) {
     auto best = free_.end();
     for (auto it = free_.begin(); it != free_.end(); ++it)
       if (capacity(*it) >= bytes && capacity(*it) <= 2 * bytes + 4096 &&
-          (best == free_.end() || capacity(*it) < capacity(*best)))
+          (best == free_.end() || capacity(*it) <= capacity(*best)))
         best = it;
     if (best == free_.end()) return nullptr;
     void* block = *best;
@@ -62,6 +62,7 @@ class Pool {
     const bool large = size >= 2 * huge_page;
     const size_t align = large ? huge_page : 64;
     const size_t total = (size + header + align - 1) / align * align;
+    free_.reserve(blocks_ + 1);
     void* block = std::aligned_alloc(align, total);
     if (!block) {
       trim(0);
@@ -72,6 +73,7 @@ class Pool {
     if (large) madvise(block, total, MADV_HUGEPAGE);
 #endif
     capacity(block) = size;
+    ++blocks_;
     return block;
   }
 
@@ -81,14 +83,16 @@ class Pool {
   // Frees the blocks idle longest until in use + idle ≤ limit.
   void trim(size_t limit) {
     while (!free_.empty() && in_use_ + idle_ > limit) {
-      idle_ -= capacity(free_.back());
-      std::free(free_.back());
-      free_.pop_back();
+      idle_ -= capacity(free_.front());
+      std::free(free_.front());
+      free_.erase(free_.begin());
+      --blocks_;
     }
   }
 
   std::mutex mutex_;
-  std::list<void*> free_;
+  std::vector<void*> free_;  // idle longest first
+  size_t blocks_ = 0;        // idle and in use
   size_t in_use_ = 0, idle_ = 0, peak_ = 0;
 };
 

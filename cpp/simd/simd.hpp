@@ -116,4 +116,16 @@ inline void transpose(Vec<Real> (&v)[lanes<Real>]) {
   if constexpr (2 * half < lanes<Real>) transpose<Real, 2 * half>(v);
 }
 
+// Lane i is the sum of v[i]'s lanes: rounds that each turn two vectors into one of sums by twos.
+template <class Real, long half = 1>
+inline Vec<Real> sums_of(Vec<Real> (&v)[lanes<Real>]) {
+#pragma GCC unroll 8
+  for (long i = 0; i < lanes<Real> / (2 * half); ++i) {
+    exchange<Real, half>(v[2 * i], v[2 * i + 1]);
+    v[i] = v[2 * i] + v[2 * i + 1];
+  }
+  if constexpr (2 * half < lanes<Real>) return sums_of<Real, 2 * half>(v);
+  return v[0];
+}
+
 }  // namespace rnnfast::RNNFAST_ISA

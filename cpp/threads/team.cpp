@@ -1,18 +1,19 @@
 #include "team.hpp"
 
+#include <fenv.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
 #include <memory>
-#include <mutex>
 #include <set>
+#include <stdexcept>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -37,11 +38,20 @@ void pause() {
 // Waits until ready() by spinning, then yielding; gives up where stop() says so.
 template <class Ready, class Stop>
 void wait_for(Ready ready, Stop stop) {
-  for (int i = 0; !ready(); ++i) {
+  for (int spun = 0; !ready();) {
     if (stop()) return;
-    i < spins ? pause() : void(sched_yield());
+    if (spun < spins) {
+      pause();
+      ++spun;
+    } else {
+      sched_yield();
+    }
   }
 }
+
+// Never destroyed: workers may outlive static objects. A forked child has none of the workers and
+// starts a team of its own.
+std::atomic<Team*> the_team{nullptr};
 
 }  // namespace
 
@@ -56,27 +66,38 @@ bool Watch::stop() {
   seen_ = now;
   if (now < next_poll_) return false;
   next_poll_ = now + poll_every;
-  return stopped_ = interrupted_();
+  // Signal handlers run in here: they get numbers as usual, not flushed to zero as in the kernels.
+  fenv_t mode;
+  fegetenv(&mode);
+  fesetenv(FE_DFL_ENV);
+  stopped_ = interrupted_();
+  fesetenv(&mode);
+  return stopped_;
 }
 
 class Team {
  public:
-  std::mutex in_use;
+  // One call at a time has the team. The one that has it may lie further up this very stack, with
+  // the signal handler between them that makes the second call.
+  bool claim() { return !claimed_.exchange(true, std::memory_order_acquire); }
+  void release() { claimed_.store(false, std::memory_order_release); }
 
   // Has at least `count` - 1 workers ready, or as many as the system grants; returns the number of
   // threads with the caller.
   int reserve(int count) {
     while (static_cast<int>(members_.size()) < count) {
-      auto member = std::make_unique<Member>();
       const int i = static_cast<int>(members_.size());
-      if (i > 0 && !start(i, member.get())) break;
-      members_.push_back(std::move(member));
+      members_.push_back(std::make_unique<Member>());
+      if (i == 0 || start(i, members_[i].get())) continue;
+      members_.pop_back();
+      break;
     }
     return std::min<int>(count, static_cast<int>(members_.size()));
   }
 
   bool run(int count, bool split_units, const std::function<void(const Worker&)>& job,
            Watch& watch) {
+    refuse_child();
     job_ = &job;
     split_units_ = split_units;
     watch_ = &watch;
@@ -88,6 +109,8 @@ class Team {
       members_[i]->jobs.notify_one();
     }
     job(worker(0));
+    if (watch.stopped() && forked()) return false;
+    refuse_child();
     for (int i = 1; i < count; ++i)
       wait_for(
           [&] {
@@ -100,8 +123,8 @@ class Team {
 
  private:
   struct alignas(128) Member {
-    std::atomic<int> jobs{0};
-    alignas(128) std::atomic<int> done{0};
+    std::atomic<unsigned> jobs{0};
+    alignas(128) std::atomic<unsigned> done{0};
     alignas(128) std::atomic<index> steps{0};
   };
 
@@ -129,9 +152,17 @@ class Team {
     return !team.stop_.load(std::memory_order_relaxed);
   }
 
-  // On the caller's thread only.
+  // Whether this is a child of the process whose team this is: it has none of the workers.
+  bool forked() const { return the_team.load(std::memory_order_relaxed) != this; }
+  void refuse_child() const {
+    if (forked())
+      throw std::runtime_error(
+          "the process was forked inside this call, whose threads work on in the parent alone");
+  }
+
+  // On the caller's thread only. A signal handler that runs in here may fork.
   void poll() {
-    if (watch_->stop()) stop_.store(true, std::memory_order_relaxed);
+    if (watch_->stop() || forked()) stop_.store(true, std::memory_order_relaxed);
   }
 
   bool start(int i, Member* member) {
@@ -141,15 +172,15 @@ class Team {
     bool started = true;
     try {
       std::thread([this, i, member] { work(i, *member); }).detach();
-    } catch (const std::system_error&) {
-      started = false;
+    } catch (const std::exception&) {
+      started = false;  // too many threads, or no memory for another
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     return started;
   }
 
   [[noreturn]] void work(int i, Member& me) {
-    for (int finished = 0;; ++finished) {
+    for (unsigned finished = 0;; ++finished) {
       const auto called = [&] { return me.jobs.load(std::memory_order_acquire) != finished; };
       const auto bedtime = Clock::now() + awake;
       wait_for(called, [&] { return Clock::now() > bedtime; });
@@ -159,6 +190,7 @@ class Team {
     }
   }
 
+  std::atomic<bool> claimed_{false};
   std::vector<std::unique_ptr<Member>> members_;
   const std::function<void(const Worker&)>* job_ = nullptr;
   Watch* watch_ = nullptr;
@@ -168,10 +200,6 @@ class Team {
 };
 
 namespace {
-
-// Never destroyed: workers may outlive static objects. A forked child has none of the workers and
-// starts a team of its own.
-std::atomic<Team*> the_team{nullptr};
 
 Team& team() {
   static const bool registered = [] {
@@ -222,16 +250,13 @@ int default_threads() {
 
 void set_default_threads(int threads) { default_count = threads; }
 
-Lease::Lease(int threads, bool (*interrupted)())
-    : team_(nullptr), threads_(1), watch_(interrupted) {
-  Team& shared = team();
-  if (!shared.in_use.try_lock()) return;
-  team_ = &shared;
-  threads_ = shared.reserve(threads);
-}
+void Lease::Release::operator()(Team* team) const { team->release(); }
 
-Lease::~Lease() {
-  if (team_) team_->in_use.unlock();
+Lease::Lease(int threads, bool (*interrupted)()) : threads_(1), watch_(interrupted) {
+  Team& shared = team();
+  if (!shared.claim()) return;
+  team_.reset(&shared);
+  threads_ = shared.reserve(threads);
 }
 
 void Lease::run(int count, bool split_units, const std::function<void(const Worker&)>& job) {

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <functional>
+#include <memory>
 
 #include "../contract.hpp"
 
@@ -33,13 +34,13 @@ class Lease {
  public:
   // `interrupted` is asked now and then, on the calling thread, whether to stop.
   Lease(int threads, bool (*interrupted)());
-  ~Lease();
   Lease(const Lease&) = delete;
   Lease& operator=(const Lease&) = delete;
 
   int threads() const { return threads_; }
 
-  // Runs job on `count` ≤ threads() threads and waits. Throws Interrupted if the call was stopped.
+  // Runs job on `count` ≤ threads() threads and waits. Throws Interrupted if the call was stopped,
+  // and std::runtime_error in a child that was forked, by a signal handler, inside the call.
   void run(int count, bool split_units, const std::function<void(const Worker&)>& job);
 
   // Cuts 0 … n - 1 into one range for each thread where n · cost (in floating-point operations or
@@ -47,7 +48,11 @@ class Lease {
   void parallel(index n, double cost, const std::function<void(index begin, index end)>& job);
 
  private:
-  Team* team_;
+  struct Release {
+    void operator()(Team* team) const;
+  };
+
+  std::unique_ptr<Team, Release> team_;  // null where another call has it
   int threads_;
   Watch watch_;
 };

@@ -13,7 +13,7 @@ using test::integer;
 struct Case {
   index steps, batch;
   std::vector<index> lengths;
-  std::unique_ptr<bool[]> reset;  // [T][B]
+  std::unique_ptr<uint8_t[]> reset;  // [T][B]
 
   bool cut(index t, index b) const { return reset && reset[t * batch + b]; }
 };
@@ -23,8 +23,9 @@ Case random_case(test::Random& random, bool with_lengths, bool with_reset) {
   for (index b = 0; b < c.batch; ++b)
     c.lengths.push_back(with_lengths ? integer(random, 0, c.steps) : c.steps);
   if (!with_reset) return c;
-  c.reset = std::make_unique<bool[]>(c.steps * c.batch);
-  for (index i = 0; i < c.steps * c.batch; ++i) c.reset[i] = integer(random, 0, 2) == 0;
+  c.reset = std::make_unique<uint8_t[]>(c.steps * c.batch);
+  for (index i = 0; i < c.steps * c.batch; ++i)
+    c.reset[i] = integer(random, 0, 2) ? 0 : integer(random, 1, 255);
   return c;
 }
 

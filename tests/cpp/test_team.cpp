@@ -1,7 +1,11 @@
 // The team: everyone runs once, barriers hold, calls from several threads, stopping.
 #include "../../cpp/threads/team.hpp"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
+#include <stdexcept>
 #include <thread>
 
 #include "check.hpp"
@@ -129,6 +133,44 @@ TEST(team_stops_when_told) {
     std::vector<int> runs(count, 0);
     lease.run(count, true, [&](const Worker& me) { runs[me.index] = me.meet(me.team, me.index); });
     for (int n : runs) CHECK(n == 1);
+  }
+}
+
+pid_t child;
+
+// As a signal handler might; the parent stops the next time it is asked.
+bool fork_first() {
+  if (child >= 0) return true;
+  child = fork();
+  if (child == 0) alarm(60);  // a child that hangs must not outlive the test
+  return false;
+}
+
+// The end of a call in whose midst fork_first is asked.
+const char* outcome_of_forking(bool meets) {
+  try {
+    Lease lease(3, fork_first);
+    lease.run(3, meets, [&](const Worker& me) {
+      while ((meets ? me.meet : me.proceed)(me.team, me.index)) {
+      }
+    });
+  } catch (const std::runtime_error&) {
+    return "refused";
+  } catch (const Interrupted&) {
+    return "stopped";
+  }
+  return "finished";
+}
+
+// The child has nobody to wait for.
+TEST(team_does_not_wait_for_the_workers_of_a_parent) {
+  for (bool meets : {false, true}) {
+    child = -1;
+    const std::string outcome = outcome_of_forking(meets);
+    if (child == 0) _exit(outcome == "refused" ? 0 : 1);
+    CHECK(outcome == "stopped");
+    int status = -1;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
   }
 }
 
