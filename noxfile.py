@@ -8,7 +8,7 @@ nox.options.envdir = "build/nox"
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "tests"]
 
-TORCH = "torch==2.13.0"  # a CPU build, as in .ci/run; the plain one brings gigabytes of CUDA
+TORCH = "torch==2.13.0"  # as in .ci/run: the newest may bring gigabytes of CUDA packages
 ENVIRONMENT = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
 
 

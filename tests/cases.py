@@ -5,9 +5,9 @@ Letters: T time steps, B sequences, I inputs, H hidden units, L layers, D direct
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -123,6 +123,17 @@ def draw_call(
         dstate=unpair(tuple(normal(*s) for s in shapes)),
         threads=threads,
     )
+
+
+def changed(call: Call, change: Callable[[Array], Any]) -> Call:
+    """Apply `change` to every array of the call."""
+
+    def visit(v: Any) -> Any:
+        if isinstance(v, tuple):
+            return tuple(visit(part) for part in v)
+        return change(v) if isinstance(v, np.ndarray) else v
+
+    return replace(call, **{f.name: visit(getattr(call, f.name)) for f in fields(call)})
 
 
 def draw_lengths(rng: np.random.Generator, T: int, B: int) -> Array:

@@ -7,8 +7,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from cases import forced
+
+# The same examples at every run, however long the machine takes for one.
+settings.register_profile("rnnfast", deadline=None, derandomize=True)
+settings.load_profile("rnnfast")
 
 
 @pytest.fixture

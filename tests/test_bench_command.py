@@ -92,6 +92,7 @@ def test_bench_forces_an_instruction_set_and_puts_it_back(
     [
         (["--cells", "lstm,elman"], "'elman' is not one of basic, lstm, gru"),
         (["--batch", "4,0"], "'0' is not a positive integer"),
+        (["--batch", ""], "'' is not a positive integer"),
         (["--hidden-size", "many"], "'many' is not a positive integer"),
         (["--isa", "mmx"], "'mmx' is not one of"),
         (["--threads", "0"], "threads"),

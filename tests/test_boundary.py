@@ -22,8 +22,6 @@ OTHERS = ["c8", "?", "O", "U2", "M8[s]", "V3"]
 
 many = settings(
     max_examples=400,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy as copies
+import pickle
 import re
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 
 import rnnfast
 from boundary import CELLS, WIDTH, B, H, T, refused, unharmed, zeros
-from cases import Array
+from cases import VARIANTS, Array, build
 from processes import run_python
 
 # -- constructors -----------------------------------------------------------------------------
@@ -165,6 +167,30 @@ def test_a_state_dict_may_be_lists_other_types_and_views_of_the_layer() -> None:
         np.testing.assert_array_equal(layer.parameters[name], before[swapped.get(name, name)])
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_copies_and_pickles_are_layers_of_their_own(variant: str, rng: np.random.Generator) -> None:
+    layer = build(rnnfast, variant, WIDTH, H, 2, dropout=0.5, batch_first=True, rng=rng)
+    x = rng.standard_normal((B, T, WIDTH)).astype(np.float32)
+    for copy in (copies.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert repr(copy) == repr(layer)
+        np.testing.assert_array_equal(copy(x)[0], layer(x)[0])
+        assert copy.rng.integers(2**63) == copies.deepcopy(layer).rng.integers(2**63)
+        before = layer.flat.copy()
+        copy.flat[:] = 0
+        assert not any(v.any() for v in copy.parameters.values())
+        np.testing.assert_array_equal(layer.flat, before)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_repr_makes_the_same_layer(variant: str) -> None:
+    layer = build(rnnfast, variant, WIDTH, H, 2, bias=False, dropout=0.5, dtype="float64")
+    again = eval(repr(layer), vars(rnnfast))
+    assert repr(again) == repr(layer)
+    assert {name: v.shape for name, v in again.parameters.items()} == {
+        name: v.shape for name, v in layer.parameters.items()
+    }
+
+
 def misaligned(n: int) -> Array:
     return np.zeros(4 * n + 1, np.uint8)[1:].view(np.float32)
 
@@ -227,8 +253,16 @@ def test_parameters_cannot_be_replaced() -> None:
     layer = rnnfast.GRU(WIDTH, H)
     with pytest.raises(TypeError, match="does not support item assignment"):
         layer.parameters["bias_ih_l0"] = zeros(12)
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match="gru: flat cannot be replaced, expected a change in"):
         layer.flat = zeros(layer.flat.size)
+
+
+def test_parameters_change_in_place() -> None:
+    layer = rnnfast.GRU(WIDTH, H, rng=0)
+    before = layer.flat.copy()
+    layer.flat += 1
+    np.testing.assert_array_equal(layer.flat, before + 1)
+    assert all(np.shares_memory(v, layer.flat) for v in layer.parameters.values())
 
 
 @pytest.mark.parametrize("cell", CELLS)

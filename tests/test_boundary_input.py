@@ -6,7 +6,7 @@ Each gives, bit for bit, what the same values give as plain arrays of the layer'
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ import rnnfast
 from boundary import CELLS
 from cases import (
     Array,
-    Call,
     assert_equal,
     build,
+    changed,
     draw_call,
     outcome,
     pair,
@@ -27,18 +27,6 @@ from cases import (
     unpair,
 )
 from rnnfast import reference
-
-
-def changed(call: Call, change: Callable[[Array], Any]) -> Call:
-    """Apply `change` to every array of the call."""
-
-    def visit(v: Any) -> Any:
-        if isinstance(v, tuple):
-            return tuple(visit(part) for part in v)
-        return change(v) if isinstance(v, np.ndarray) else v
-
-    return replace(call, **{f.name: visit(getattr(call, f.name)) for f in fields(call)})
-
 
 # -- layouts in memory ------------------------------------------------------------------------
 

@@ -118,6 +118,17 @@ def test_check_writable(tmp_path):
     assert caught.value.filename == str(tmp_path / "none")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_and_devices_are_neither_read_nor_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for use in (load, check_writable):
+        with pytest.raises(OSError, match="Not a regular file") as caught:
+            use(pipe)
+        assert caught.value.filename == str(pipe)
+    assert pipe.is_fifo()
+
+
 @pytest.mark.parametrize("name", ["fsync", "replace"])
 def test_a_failing_write_leaves_the_old_file(rng, tmp_path, monkeypatch, name):
     path = tmp_path / "model.safetensors"

@@ -134,6 +134,18 @@ def test_a_checkpoint_that_fails_does_not_end_the_training(run, text, monkeypatc
     assert err.count("checkpoint not written: No space left on device: text.safetensors") == 1
 
 
+def test_a_last_checkpoint_that_fails_loses_no_results(run, text, monkeypatch):
+    def full(path, checkpoint):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("rnnfast.text.save", full)
+    code, out, err = run("train", "text", "--data", str(text), "--epochs", "1", *SMALL)
+    assert code == 1
+    assert "checkpoint not written: No space left on device: text.safetensors" in err
+    told = r"held-out: \d\.\d{3} bits per character\nno checkpoint\n\n.{100}"
+    assert re.match(told, out, re.DOTALL)
+
+
 def test_resume_after_the_end_needs_more(run, trained):
     code, _, err = run("train", "text", "--resume")
     assert code == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
@@ -12,10 +11,10 @@ import pytest
 import rnnfast
 from cases import (
     VARIANTS,
-    Array,
     Call,
     assert_equal,
     build,
+    changed,
     collect,
     draw_call,
     outcome,
@@ -24,17 +23,6 @@ from cases import (
 )
 
 MASKS = {"whole": {}, "masked": {"lengths": True, "reset": True}}
-
-
-def map_arrays(call: Call, change: Callable[[Array], Any]) -> Call:
-    """Apply `change` to every array of the call."""
-
-    def visit(v: Any) -> Any:
-        if isinstance(v, tuple):
-            return tuple(visit(e) for e in v)
-        return change(v) if isinstance(v, np.ndarray) else v
-
-    return replace(call, **{f.name: visit(getattr(call, f.name)) for f in fields(call)})
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -202,8 +190,8 @@ def test_inputs_are_never_written(
 ) -> None:
     layer = build(rnnfast, variant, 21, 33, 2, bidirectional=True, rng=rng)
     call = draw_call(rng, layer, T=6, B=7, tokens=tokens, lengths=True, reset=True, threads=2)
-    before, parameters = map_arrays(call, np.copy), layer.flat.copy()
-    map_arrays(call, lambda v: v.setflags(write=False))
+    before, parameters = changed(call, np.copy), layer.flat.copy()
+    changed(call, lambda v: v.setflags(write=False))
     outcome(layer, call)
     layer(*call.arguments)
     for name in (f.name for f in fields(call)):
@@ -220,8 +208,8 @@ def test_a_step_does_not_write_its_inputs(
 ) -> None:
     layer = build(rnnfast, variant, 21, 33, 2, rng=rng)
     call = draw_call(rng, layer, T=1, B=7, tokens=tokens)
-    before, parameters = map_arrays(call, np.copy), layer.flat.copy()
-    map_arrays(call, lambda v: v.setflags(write=False))
+    before, parameters = changed(call, np.copy), layer.flat.copy()
+    changed(call, lambda v: v.setflags(write=False))
     _, state = layer.step(call.x[0], call.state)
     kept = tuple(s.copy() for s in pair(state))
     layer.step(call.x[0], state)

@@ -224,8 +224,6 @@ def test_only_one_of_the_cotangents(variant: str, isa: str, rng: np.random.Gener
 
 @settings(
     max_examples=60,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
 @given(data=st.data())
@@ -372,9 +370,9 @@ def test_saturated_gates(isa: str, rng: np.random.Generator) -> None:
     for variant in VARIANTS:
         if variant in ("rnn-relu", "rnn-identity"):
             continue  # their outputs are not bounded
-        for dtype in ("float32", "float64"):
+        for dtype, tolerance in (("float32", 2e-6), ("float64", 1e-12)):
             layer = build(rnnfast, variant, 5, 17, dtype=dtype, rng=rng)
             x = np.where(rng.random((4, 3, 5)) < 0.5, -1e30, 1e30).astype(dtype)
             y, _ = layer(x)
             exact, _ = twin(reference, layer, np.float64)(x)
-            np.testing.assert_allclose(y, exact, rtol=0, atol=2e-6)
+            np.testing.assert_allclose(y, exact, rtol=0, atol=tolerance)

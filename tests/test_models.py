@@ -153,6 +153,9 @@ def test_state_dict(rng):
     wrong = {**state, "projection.weight": state["projection.weight"].T}
     with pytest.raises(ValueError, match=r"projection.weight has shape \(5, 8\), expected \(8, 5"):
         other.load_state_dict({k: v + 1 for k, v in wrong.items()})
+    odd = {**state, "projection.bias": state["projection.bias"].astype(complex)}
+    with pytest.raises(ValueError, match=r"projection.bias has dtype complex128, expected real"):
+        other.load_state_dict(odd)
     del wrong["projection.bias"]
     wrong["extra"] = state["projection.bias"]
     with pytest.raises(ValueError, match=r"missing: \['projection.bias'\], surplus: \['extra'\]"):
@@ -161,6 +164,9 @@ def test_state_dict(rng):
 
 
 def test_models_refuse(rng):
+    tokens, _ = window(rng)
+    with pytest.raises(ValueError, match="model: got 1 states, expected 2"):
+        stack(("gru", "lstm"), rng)(tokens, (None,))
     with pytest.raises(ValueError, match="no recurrent layer"):
         CharacterModel(LETTERS, [])
     with pytest.raises(ValueError, match="layer 1 has input_size=4, expected 5"):

@@ -94,20 +94,57 @@ def test_dense_refuses(rng):
     dense = Dense(3, 2, rng=rng)
     with pytest.raises(ValueError, match=r"dense: x has 4 features .* in_features=3"):
         dense(rng.standard_normal((2, 4)))
-    with pytest.raises(TypeError, match="x is list, expected a NumPy array"):
+    with pytest.raises(ValueError, match="dense: x has no axis, expected in_features=3"):
+        dense(np.array(1.0))
+    with pytest.raises(TypeError, match="x is a list, expected a NumPy array"):
         dense([1.0, 2.0, 3.0])
-    with pytest.raises(ValueError, match=r"dy has 3 features .* out_features=2"):
-        dense.backward(dense.forward(rng.standard_normal((2, 3)))[1], rng.standard_normal((2, 3)))
-    with pytest.raises(ValueError, match="dy has 5 rows, expected 2"):
-        dense.backward(dense.forward(rng.standard_normal((2, 3)))[1], rng.standard_normal((5, 2)))
+    for wrong in ("complex64", "object", "bool"):
+        with pytest.raises(ValueError, match=f"x has dtype {wrong}, expected real numbers"):
+            dense(np.ones((2, 3), wrong))
+    with pytest.raises(
+        ValueError, match=r"out has shape \(3, 2\) .* expected \(4, 2\) and float32"
+    ):
+        dense(rng.standard_normal((4, 3)), out=np.empty((3, 2), "f"))
     with pytest.raises(ValueError, match=r"buffer has shape \(7,\)"):
         dense.bind(np.empty(7, "float32"))
     with pytest.raises(ValueError, match="contiguous and writable"):
         dense.bind(np.empty(16, "float32")[::2])
-    with pytest.raises(ValueError, match="in_features=0"):
-        Dense(0, 2)
-    with pytest.raises(ValueError, match="dtype is float16"):
-        Dense(2, 2, dtype="float16")
+    with pytest.raises(TypeError, match="buffer is a list, expected a NumPy array"):
+        dense.bind([0.0] * 8)
+
+
+def test_dense_backward_refuses(rng):
+    dense = Dense(3, 2, rng=rng)
+    x, dy = rng.standard_normal((2, 3)), rng.standard_normal((2, 2))
+    tape = dense.forward(x)[1]
+    with pytest.raises(ValueError, match=r"dy has 3 features .* out_features=2"):
+        dense.backward(tape, x)
+    with pytest.raises(ValueError, match="dy has 5 rows, expected 2"):
+        dense.backward(tape, rng.standard_normal((5, 2)))
+    with pytest.raises(TypeError, match="tape is a tuple, expected what forward returned"):
+        dense.backward(dense.forward(x), dy)
+    for other in (Dense(4, 2), Dense(3, 2, dtype="float64")):
+        with pytest.raises(ValueError, match="tape is of another layer, expected one from"):
+            other.backward(tape, dy)
+    with pytest.raises(ValueError, match=r"out has shape \(2, 4\)"):
+        dense.backward(tape, dy, out=np.empty((2, 4), "f"))
+    with pytest.raises(ValueError, match=r"dx has shape \(2, 2\) .* expected \(2, 3\)"):
+        dense.backward(tape, dy, dx=np.empty((2, 2), "f"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"in_features": 0}, ValueError, "in_features is 0, expected at least 1"),
+        ({"out_features": -2}, ValueError, "out_features is -2, expected at least 1"),
+        ({"in_features": 2.5}, TypeError, "in_features is a float, expected an integer"),
+        ({"bias": "no"}, TypeError, "bias is a str, expected a bool"),
+        ({"dtype": "float16"}, ValueError, "dtype is float16, expected float32 or float64"),
+    ],
+)
+def test_dense_constructor_refuses(arguments, error, message):
+    with pytest.raises(error, match=f"^dense: {message}$"):
+        Dense(**({"in_features": 3, "out_features": 2} | arguments))
 
 
 def mean_nats(logits, targets):
@@ -179,17 +216,33 @@ def test_cross_entropy_lets_nan_through(rng):
 def test_cross_entropy_refuses(rng):
     logits = rng.standard_normal((2, 3, 5))
     targets = rng.integers(5, size=(2, 3))
-    with pytest.raises(ValueError, match=r"targets have shape \(3, 2\), expected \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"targets has shape \(3, 2\), expected \(2, 3\)"):
         cross_entropy(logits, targets.T)
-    targets[1, 1] = 5
-    with pytest.raises(ValueError, match="target 5 at position 4, expected 0 to 4"):
+    targets[1, 1:] = 5, -1
+    with pytest.raises(ValueError, match=r"targets\[1, 1\] is 5, expected 0 to 4"):
         cross_entropy(logits, targets)
+    with pytest.raises(ValueError, match=r"targets\[1, 2\] is -1, expected 0 to 4"):
+        cross_entropy(logits, targets, ignore_index=5)
+    with pytest.raises(ValueError, match="targets is 5, expected 0 to 4"):
+        cross_entropy(logits[0, 0], np.array(5))
     with pytest.raises(ValueError, match="no target to average over"):
         cross_entropy(logits, np.full((2, 3), -1), ignore_index=-1)
-    with pytest.raises(TypeError, match="targets"):
+    with pytest.raises(ValueError, match="targets has dtype float64, expected integers"):
         cross_entropy(logits, targets.astype(float))
-    with pytest.raises(TypeError, match="logits"):
+    with pytest.raises(ValueError, match="logits has dtype int64, expected floating point"):
         cross_entropy(logits.astype(int), targets)
+    with pytest.raises(TypeError, match="targets is a list, expected a NumPy array"):
+        cross_entropy(logits, targets.tolist())
+
+
+def test_losses_refuse_a_buffer_that_they_cannot_fill(rng):
+    logits, targets = rng.standard_normal((2, 3, 5)), rng.integers(5, size=(2, 3))
+    buffers = [np.empty((5, 3, 2)).T, np.empty((3, 2, 5)), np.empty((2, 3, 5), "f")]
+    for out in buffers:
+        with pytest.raises(ValueError, match="cross_entropy: out has shape"):
+            cross_entropy(logits, targets, out=out)
+        with pytest.raises(ValueError, match="mse_loss: out has shape"):
+            mse_loss(logits, logits, out=out)
 
 
 def test_mse_loss(rng):
@@ -209,5 +262,7 @@ def test_mse_loss_refuses(rng):
         mse_loss(rng.standard_normal(2), rng.standard_normal(3))
     with pytest.raises(ValueError, match="at least one element"):
         mse_loss(np.empty(0), np.empty(0))
-    with pytest.raises(TypeError, match="prediction"):
+    with pytest.raises(ValueError, match="prediction has dtype int64, expected floating point"):
         mse_loss(np.array([1, 2]), np.array([1.0, 2.0]))
+    with pytest.raises(TypeError, match="target is a list, expected a NumPy array"):
+        mse_loss(np.array([1.0, 2.0]), [1.0, 2.0])

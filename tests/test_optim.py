@@ -1,6 +1,8 @@
 """Optimisers against their formulas, written out in plain Python, and against PyTorch."""
 
 import math
+import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -131,15 +133,38 @@ def test_optimizers_refuse(rng):
             Adam(parameters, **wrong)
     with pytest.raises(ValueError, match="weight_decay"):
         AdamW(parameters, weight_decay=-1.0)
-    with pytest.raises(ValueError, match="contiguous"):
-        Adam(parameters[::2])
-    with pytest.raises(TypeError, match="floats"):
-        Adam(np.arange(4))
     optimizer = Adam(parameters)
     with pytest.raises(ValueError, match=r"gradient has shape \(5,\)"):
         optimizer.step(rng.standard_normal(5))
     with pytest.raises(ValueError, match="dtype float32"):
         optimizer.step(rng.standard_normal(6).astype("float32"))
+    with pytest.raises(TypeError, match="gradient is a list, expected a NumPy array"):
+        optimizer.step([0.0] * 6)
+    assert optimizer.steps == 0
+
+
+def read_only(v):
+    v.flags.writeable = False
+    return v
+
+
+def test_buffers_that_cannot_be_updated_are_refused(rng):
+    wrong = (
+        rng.standard_normal(6)[::2],
+        rng.standard_normal((2, 3)),
+        np.arange(4),
+        read_only(rng.standard_normal(6)),
+    )
+    for use, name in (
+        (Adam, "optimizer: parameters"),
+        (partial(clip_grad_norm, max_norm=1.0), "clip_grad_norm: gradient"),
+    ):
+        for buffer in wrong:
+            text = f"{name} has shape {buffer.shape} and dtype {buffer.dtype}, expected one "
+            with pytest.raises(ValueError, match=f"^{re.escape(text)}contiguous, writable axis"):
+                use(buffer)
+        with pytest.raises(TypeError, match=f"{name} is a list, expected a NumPy array"):
+            use([1.0, 2.0])
 
 
 def test_load_state_dict_refuses_and_changes_nothing(rng):
@@ -149,7 +174,9 @@ def test_load_state_dict_refuses_and_changes_nothing(rng):
     surplus = {**before, "more": before["exp_avg"]}
     missing = {"steps": before["steps"], "exp_avg": before["exp_avg"]}
     short = {**before, "exp_avg_sq": before["exp_avg_sq"][:3], "exp_avg": before["exp_avg"] + 1}
-    for wrong in (surplus, missing, short):
+    strange = {**before, "exp_avg_sq": before["exp_avg_sq"].astype(complex)}
+    steps = [{**before, "steps": np.array(n)} for n in (-1, 1.5, [1, 2])]
+    for wrong in (surplus, missing, short, strange, *steps):
         with pytest.raises(ValueError, match="expected"):
             optimizer.load_state_dict(wrong)
     for name, value in optimizer.state_dict().items():

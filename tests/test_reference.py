@@ -415,6 +415,38 @@ def test_step_repeats_the_whole(rng: np.random.Generator) -> None:
         assert one.shape == (4,)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_stream_repeats_the_whole(variant: str, rng: np.random.Generator) -> None:
+    for batch_first in (False, True):
+        layer = build(reference, variant, 3, 4, 2, batch_first=batch_first, dtype=float, rng=rng)
+        call = draw_call(rng, layer, T=7, B=2, tokens=batch_first)
+        y, state = layer(call.x, call.state)
+        time = 1 if batch_first else 0
+        with layer.stream(2, call.state) as stream:
+            layer.flat[:] = 0  # too late for the stream
+            pieces = [stream.push(x) for x in np.split(call.x, [3, 4], time)]
+        np.testing.assert_array_equal(np.concatenate(pieces, time), y)
+        for s, s_whole in zip(pair(stream.state), pair(state), strict=True):
+            np.testing.assert_array_equal(s, s_whole)
+
+
+def test_streams_and_steps_refuse_what_they_cannot_do() -> None:
+    layer = reference.GRU(3, 4)
+    with pytest.raises(ValueError, match="gru: batch must be at least 1"):
+        layer.stream(0)
+    stream = layer.stream(2)
+    for block in (np.ones((5, 1, 3)), np.ones((5, 2)), np.zeros((5, 1), int)):
+        with pytest.raises(ValueError, match=r"gru: block must be of \d axes, with batch 2"):
+            stream.push(block)
+    stream.close()
+    with pytest.raises(ValueError, match="gru: stream must be open"):
+        stream.push(np.ones((5, 2, 3)))
+    both_ways = reference.GRU(3, 4, bidirectional=True)
+    for name, use in (("step", lambda: both_ways.step(np.ones(3))), ("stream", both_ways.stream)):
+        with pytest.raises(ValueError, match=f"gru: {name} needs a layer that is not bidirect"):
+            use()
+
+
 def test_backward_writes_into_out_and_a_tape_serves_once(rng: np.random.Generator) -> None:
     layer, other = (reference.GRU(3, 4, dtype=float, rng=rng) for _ in range(2))
     call = draw_call(rng, layer, T=4, B=2)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._core import get_num_threads, set_num_threads
+from . import _core
+from ._core import Tape, get_num_threads, set_num_threads
 from .layers import GRU, LSTM, RNN, Gradients
+from .stream import Stream
 
 __version__ = "0.1.0"
 
@@ -14,6 +16,8 @@ __all__ = [
     "LSTM",
     "RNN",
     "Gradients",
+    "Stream",
+    "Tape",
     "__version__",
     "get_num_threads",
     "info",
@@ -30,8 +34,6 @@ def info() -> dict[str, Any]:
         ``version``, ``isa`` (instruction set in use), ``isas`` (those this machine can run, best
         last), ``num_threads``, ``cpu`` and ``compiler``.
     """
-    from . import _core
-
     return {
         "version": __version__,
         "isa": _core.isa(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -93,6 +94,7 @@ def load(path: str | Path, kind: str | None = None) -> Checkpoint:
     """
     from safetensors import SafetensorError, safe_open
 
+    _check_regular(path)
     with open(path, "rb"):  # safetensors' own error for a missing or forbidden file says less
         pass
     try:
@@ -125,7 +127,7 @@ def _description(path: str | Path, metadata: Mapping[str, str]) -> dict[str, Any
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
-    """Replace a file by a temporary one that has reached the disk; arguments as in `save`."""
+    """Replace a file by a temporary one that has reached the disk; errors as in `save`."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -153,11 +155,31 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def check_writable(path: str | Path) -> None:
-    """Fail now rather than after the training: raise OSError if `path` could not be written."""
-    path = Path(path)
-    if path.is_dir():
+def _check_regular(path: str | Path) -> None:
+    """Refuse what is no file: a device would be replaced by one, reading a pipe would not end."""
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+
+
+def check_writable(path: str | Path) -> None:
+    """Fail now rather than after the training.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file to be written later; nothing is left there now.
+
+    Raises
+    ------
+    OSError
+        If a file could not be written there, or what is there is no regular file.
+    """
+    path = Path(path)
+    if path.exists():
+        _check_regular(path)
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass

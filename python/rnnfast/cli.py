@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import NoReturn
 
 EXTRAS = ("typer", "rich", "safetensors")
+UNSAVED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -26,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Raises
     ------
     SystemExit
-        0 if all went well, 1 if the training diverged, 2 for bad input, 130 when interrupted.
+        0 if all went well, 1 if the training diverged or could not be saved, 2 for bad input,
+        130 when interrupted.
     """
     missing = [name for name in EXTRAS if find_spec(name) is None]
     if missing:

@@ -14,7 +14,7 @@ import rnnfast
 
 from .bench.cli import command as bench
 from .checkpoint import check_writable
-from .cli import INTERRUPTED
+from .cli import INTERRUPTED, UNSAVED
 from .progress import Meter, Progress
 from .text import PRESETS, TextOptions, TextRun, load_model
 from .train import Interruption
@@ -138,11 +138,16 @@ def _train(run: TextRun, out: Path, interval: float) -> None:
     progress = Progress(Meter(run.trainer, run.task.characters_per_step, run.seconds))
     progress.note(run.summary())
 
-    def checkpoint() -> None:
+    def save() -> bool:
         try:
             run.save(out)
-        except OSError as error:  # a later one may succeed; the training is worth more
+        except OSError as error:  # the training is worth more, and a later one may succeed
             progress.note(f"checkpoint not written: {error.strerror}: {out}")
+            return False
+        return True
+
+    def checkpoint() -> None:
+        save()
         progress.note(f"step {run.trainer.steps}: held-out {run.task.evaluate():.3f} bits/char")
 
     with Interruption() as interruption, progress:
@@ -150,14 +155,17 @@ def _train(run: TextRun, out: Path, interval: float) -> None:
             seconds=run.seconds, interval=interval, checkpoint=checkpoint,
             on_step=progress.on_step, stop=interruption,
         )  # fmt: skip
-    run.save(out)
+    saved = save()
     if not finished:
         again = shlex.join(["rnnfast", "train", "text", "--resume", "--out", str(out)])
-        progress.note(f"stopped after step {run.trainer.steps}, saved; go on with: {again}")
+        how = f"saved; go on with: {again}" if saved else "not saved"
+        progress.note(f"stopped after step {run.trainer.steps}, {how}")
         raise typer.Exit(INTERRUPTED)
     print(f"held-out: {run.task.evaluate():.3f} bits per character")
-    print(f"checkpoint: {out}\n")
+    print(f"checkpoint: {out}\n" if saved else "no checkpoint\n")
     print(run.model.generate(_SAMPLE, temperature=_SAMPLE_TEMPERATURE, rng=run.options.seed))
+    if not saved:
+        raise typer.Exit(UNSAVED)
 
 
 @app.command()

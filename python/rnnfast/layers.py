@@ -17,7 +17,7 @@ from .stream import State, Stream
 __all__ = ["GRU", "LSTM", "RNN", "Gradients", "Layer"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gradients:
     """What :meth:`Layer.backward` returns.
 
@@ -57,16 +57,18 @@ class Layer(Parametrized):
         ----------
         x : ndarray
             Features (T, B, I), or integer tokens (T, B) that stand for one-hot rows of size I;
-            with `batch_first` (B, T, I) and (B, T). Without the batch axis: one sequence.
+            with `batch_first` (B, T, I) and (B, T). Without the axis B, which then no other array
+            has either: one sequence.
         state : ndarray or pair of ndarray, optional
             Initial h, shape (L·D, B, H) or (L·D, B, P); for LSTM the pair (h, c), c of shape
-            (L·D, B, H). Zeros by default.
+            (L·D, B, H). Zeros by default, also where one of the pair is None.
         lengths : array_like of int, shape (B,), optional
             Steps of each sequence, 0 to T, in any order. Outputs past a length are zero.
         reset : ndarray of bool, shape (T, B), optional
-            Where true, a new, independent segment of the sequence begins with zero state.
+            Where true, a new, independent segment of the sequence begins with zero state; axes as
+            in `x`.
         num_threads : int, optional
-            Threads for this call; results do not depend on it.
+            Threads for this call, 1 to 1024; results do not depend on it.
 
         Returns
         -------
@@ -81,6 +83,12 @@ class Layer(Parametrized):
             If an argument is no array.
         ValueError
             If a shape, dtype, length or token does not fit; the message names it.
+        MemoryError
+            If the results have no room.
+
+        Notes
+        -----
+        Arrays of another floating-point type, byte order or layout are converted once.
         """
         y, final, _ = self._core.forward(
             self._flat, x, state, lengths, reset, False, 0, num_threads, None
@@ -96,7 +104,7 @@ class Layer(Parametrized):
         *,
         num_threads: int | None = None,
     ) -> tuple[Array, State, _core.Tape]:
-        """Run the layer for training; arguments as for calling the layer.
+        """Run the layer for training; arguments and errors as for calling the layer.
 
         Returns
         -------
@@ -105,8 +113,8 @@ class Layer(Parametrized):
         state : ndarray or pair of ndarray
             Final state.
         tape : Tape
-            What :meth:`backward` needs, for one use. It also reads `x` again, which must not
-            change until then.
+            What :meth:`backward` needs, for one use. It reads `x` and the parameters again, which
+            must not change until then.
         """
         seed = 0
         if self.dropout > 0 and self.num_layers > 1:
@@ -142,12 +150,20 @@ class Layer(Parametrized):
         input_gradient : bool
             Whether to compute the gradient of x.
         num_threads : int, optional
-            Threads for this call; results do not depend on it.
+            Threads for this call, 1 to 1024; results do not depend on it.
+
+        Returns
+        -------
+        Gradients
+            Of the input, the initial state and the parameters.
 
         Raises
         ------
+        TypeError
+            If `tape` is no tape, or another argument no array.
         ValueError
-            If the tape was used before or belongs to another layer, or a shape does not fit.
+            If the tape was used before or belongs to another layer, or a shape or dtype does not
+            fit. A tape refused for that can be used with other arguments.
         """
         if not isinstance(tape, _core.Tape):
             raise self._wrong_type("tape", tape, "what forward returned")
@@ -155,7 +171,9 @@ class Layer(Parametrized):
         if out is not None:
             self._check_buffer("out", out)
             if np.may_share_memory(out, self._flat):
-                raise self._fail("out shares memory with the parameters, expected another buffer")
+                raise self._wrong_value(
+                    "out shares memory with the parameters, expected another buffer"
+                )
         dx, dinitial, flat = self._core.backward(
             self._flat, tape, dy, dstate, out, input_gradient, num_threads
         )
@@ -168,10 +186,12 @@ class Layer(Parametrized):
 
         Parameters
         ----------
-        x : ndarray
+        x : ndarray or int
             Features (B, I) or (I,), or integer tokens (B,) or a single one.
         state : ndarray or pair of ndarray, optional
-            State before the step, without the batch axis if x has none.
+            State before the step, (L, B, ·), without the axis B if x has none. Zeros by default.
+        num_threads : int, optional
+            Threads for this call, 1 to 1024; results do not depend on it.
 
         Returns
         -------
@@ -179,6 +199,13 @@ class Layer(Parametrized):
             Output (B, H) or (H,); P in place of H with a projection.
         state : ndarray or pair of ndarray
             State after the step.
+
+        Raises
+        ------
+        TypeError
+            If an argument is no array.
+        ValueError
+            If the layer is bidirectional, or a shape, dtype or token does not fit.
 
         Notes
         -----
@@ -195,12 +222,24 @@ class Layer(Parametrized):
         Parameters
         ----------
         batch : int
-            Sequences that run side by side.
+            Sequences that run side by side, at least 1.
         state : ndarray or pair of ndarray, optional
-            Initial state. Zeros by default.
+            Initial state, read and checked with the first block. Zeros by default.
+        num_threads : int, optional
+            Threads for the blocks, 1 to 1024; results do not depend on it.
+
+        Returns
+        -------
+        Stream
+            To be used in a ``with`` statement, or closed.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `batch` or `num_threads` is no such integer, or the layer is bidirectional.
         """
         if self.bidirectional:
-            raise self._fail("stream needs a layer that is not bidirectional")
+            raise self._wrong_value("stream needs a layer that is not bidirectional")
         return Stream(self, self._integer("batch", batch, 1), state, num_threads)
 
 
@@ -231,6 +270,11 @@ class RNN(Layer):
         Precision of the products of a float32 layer.
     rng : int, Generator or None
         Source of the initial weights, U(±1/√H), and of dropout.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument that is of the wrong type or out of range.
     """
 
     _cell = "rnn"
@@ -299,6 +343,11 @@ class LSTM(Layer):
         Precision of the products of a float32 layer.
     rng : int, Generator or None
         Source of the initial weights, U(±1/√H), and of dropout.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument that is of the wrong type or out of range.
     """
 
     _cell = "lstm"
@@ -366,6 +415,11 @@ class GRU(Layer):
         Precision of the products of a float32 layer.
     rng : int, Generator or None
         Source of the initial weights, U(±1/√H), and of dropout.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument that is of the wrong type or out of range.
     """
 
     _cell = "gru"

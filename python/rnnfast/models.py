@@ -85,19 +85,22 @@ class Model:
         Raises
         ------
         ValueError
-            If a name is missing or surplus, or a shape differs; nothing is changed then.
+            If a name is missing or surplus, a shape differs, or a value is no real number; nothing
+            is changed then.
         """
         missing = sorted(set(self.parameters) - set(state))
         surplus = sorted(set(state) - set(self.parameters))
         if missing or surplus:
             raise ValueError(f"model: parameters missing: {missing}, surplus: {surplus}")
+        values = {name: np.asarray(state[name]) for name in self.parameters}
         for name, view in self.parameters.items():
-            if np.shape(state[name]) != view.shape:
-                raise ValueError(
-                    f"model: {name} has shape {np.shape(state[name])}, expected {view.shape}"
-                )
+            value = values[name]
+            if value.shape != view.shape:
+                raise ValueError(f"model: {name} has shape {value.shape}, expected {view.shape}")
+            if value.dtype.kind not in "fiu":
+                raise ValueError(f"model: {name} has dtype {value.dtype}, expected real numbers")
         for name, view in self.parameters.items():
-            view[...] = state[name]
+            view[...] = values[name]
 
 
 class CharacterModel(Model):
@@ -178,6 +181,11 @@ class CharacterModel(Model):
             (T, B, V) or (T, V).
         states : tuple
             After the last step.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the tokens or the states do not fit; the message names what does not.
         """
         y: Array = tokens
         after = []
@@ -187,7 +195,22 @@ class CharacterModel(Model):
         return self.projection(y), tuple(after)
 
     def step(self, token: Any, states: States | None = None) -> tuple[Array, States]:
-        """Logits (V,) or (B, V) after one token () or (B,), and the states after it."""
+        """Logits of the token that follows.
+
+        Parameters
+        ----------
+        token : int or numpy.ndarray
+            One token, or (B,) of them, in [0, V).
+        states : tuple, optional
+            One state for each recurrent part; zero unless given.
+
+        Returns
+        -------
+        logits : numpy.ndarray
+            (V,) or (B, V).
+        states : tuple
+            After the token.
+        """
         y: Array = np.asarray(token)
         after = []
         for layer, state in zip(self.layers, self._initial(states), strict=True):
@@ -198,7 +221,7 @@ class CharacterModel(Model):
     def loss(
         self, tokens: Tokens, targets: Tokens, states: States | None = None
     ) -> tuple[float, States]:
-        """Mean cross-entropy in nats of targets (T, B), and the states after the last step."""
+        """Compute the loss without dropout; arguments and results as in `loss_and_gradient`."""
         logits, states = self(tokens, states)
         return cross_entropy(logits, targets, out=logits)[0], states
 
@@ -222,6 +245,11 @@ class CharacterModel(Model):
             Mean cross-entropy in nats.
         states : tuple
             After the last step.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If tokens, targets or states do not fit; the message names what does not.
         """
         y: Array = tokens
         tapes, after = [], []
@@ -262,7 +290,11 @@ class CharacterModel(Model):
         return buffer
 
     def _initial(self, states: States | None) -> States:
-        return (None,) * len(self.layers) if states is None else states
+        if states is None:
+            return (None,) * len(self.layers)
+        if len(states) != len(self.layers):
+            raise ValueError(f"model: got {len(states)} states, expected {len(self.layers)}")
+        return states
 
     def sample(
         self,
@@ -337,7 +369,7 @@ def _check_chain(features: int, layers: Sequence[Recurrent]) -> int:
                 f"model: layer {i} is batch-first or bidirectional, "
                 "expected time-major in one direction"
             )
-        features = getattr(layer, "proj_size", 0) or layer.hidden_size
+        features = layer.proj_size or layer.hidden_size
     return features
 
 

@@ -1,11 +1,12 @@
 """Dense layers and losses in NumPy: what a model needs around its recurrent layers.
 
-N rows, I input features, O output features, V classes.
+Letters: N rows, I input features, O output features, V classes.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,17 +19,35 @@ Array = NDArray[Any]
 _BLOCK_BYTES = 1 << 18  # rows of a loss are walked in blocks that stay in the L2 cache
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DenseTape:
-    """What the backward pass of `Dense` reads: the input, which must not change in between."""
+    """What the backward pass of `Dense` reads: the input, which must not change in between.
+
+    Attributes
+    ----------
+    x : numpy.ndarray
+        (N, I) rows of the input, of the layer's dtype.
+    shape : tuple of int
+        That of the input.
+    """
 
     x: Array
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DenseGradients:
-    """Gradients of `Dense`: `x` like the input (or None), `parameters` as views of `flat`."""
+    """Gradients of `Dense`.
+
+    Attributes
+    ----------
+    x : numpy.ndarray or None
+        Gradient of the input, in its shape; None with ``input_gradient=False``.
+    parameters : dict of str to numpy.ndarray
+        Gradient of each parameter, views of `flat`.
+    flat : numpy.ndarray
+        All of them in one 1-D buffer, in the order of ``Dense.flat``.
+    """
 
     x: Array | None
     parameters: dict[str, Array]
@@ -55,6 +74,13 @@ class Dense:
         The one parameter buffer: weight (O, I), then bias (O,).
     parameters : dict of str to numpy.ndarray
         Views of `flat` under PyTorch's names `weight` and `bias`.
+
+    Raises
+    ------
+    TypeError
+        If a size is no integer or `bias` no bool.
+    ValueError
+        If a size or the dtype is out of range.
     """
 
     def __init__(
@@ -66,12 +92,11 @@ class Dense:
         dtype: DTypeLike = "float32",
         rng: int | np.random.Generator | None = None,
     ) -> None:
-        if in_features < 1 or out_features < 1:
-            raise ValueError(
-                f"dense: got in_features={in_features}, out_features={out_features}, "
-                "expected at least 1 each"
-            )
-        self.in_features, self.out_features, self.bias = in_features, out_features, bias
+        self.in_features = _size("in_features", in_features)
+        self.out_features = _size("out_features", out_features)
+        if not isinstance(bias, bool):
+            raise TypeError(f"dense: bias is a {type(bias).__name__}, expected a bool")
+        self.bias = bias
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.dtype("float32"), np.dtype("float64")):
             raise ValueError(f"dense: dtype is {self.dtype}, expected float32 or float64")
@@ -104,16 +129,15 @@ class Dense:
 
         Raises
         ------
-        ValueError
-            If the buffer does not fit.
+        TypeError, ValueError
+            If the buffer is no array or does not fit.
         """
-        _check_flat("dense: buffer", buffer, self._size, self.dtype)
+        _check_buffer("dense: buffer", buffer, (self._size,), self.dtype)
         buffer[:] = self.flat
         self._adopt(buffer)
 
     def _rows(self, name: str, array: Array, features: int) -> Array:
-        if not isinstance(array, np.ndarray):
-            raise TypeError(f"dense: {name} is {type(array).__name__}, expected a NumPy array")
+        _require_array(f"dense: {name}", array, "fiu", "real numbers")
         if array.ndim == 0 or array.shape[-1] != features:
             got = f"{array.shape[-1]} features in its last axis" if array.ndim else "no axis"
             side = "in_features" if name == "x" else "out_features"
@@ -128,7 +152,7 @@ class Dense:
         x : numpy.ndarray
             (..., I) numbers.
         out : numpy.ndarray, optional
-            (N, O) array that receives the rows of the result.
+            (N, O) contiguous array of this layer's dtype that receives the rows of the result.
 
         Returns
         -------
@@ -138,9 +162,11 @@ class Dense:
         Raises
         ------
         TypeError, ValueError
-            If `x` is not an array, or has another number of features.
+            If `x` or `out` is not an array, or has another shape or dtype.
         """
         rows = self._rows("x", x, self.in_features)
+        if out is not None:
+            _check_buffer("dense: out", out, (len(rows), self.out_features), self.dtype)
         y = np.matmul(rows, self.parameters["weight"].T, out=out)
         if self.bias:
             y += self.parameters["bias"]
@@ -171,42 +197,75 @@ class Dense:
         out : numpy.ndarray, optional
             Flat buffer that receives the parameters' gradients (overwritten).
         dx : numpy.ndarray, optional
-            (N, I) buffer that receives the input's gradient (overwritten); may not alias `dy`.
+            (N, I) contiguous buffer that receives the input's gradient (overwritten); may not alias
+            `dy`.
         input_gradient : bool
             Whether the input's gradient is wanted.
 
         Returns
         -------
         DenseGradients
-            x as the input's shape or None, parameters as views of flat.
+            Of the parameters and, unless it is not wanted, of the input.
 
         Raises
         ------
         TypeError, ValueError
-            If `dy` or a buffer does not fit.
+            If `tape` is no tape of this layer's sizes, or `dy` or a buffer does not fit.
         """
+        if not isinstance(tape, DenseTape):
+            raise TypeError(
+                f"dense: tape is a {type(tape).__name__}, expected what forward returned"
+            )
+        if tape.x.shape[1] != self.in_features or tape.x.dtype != self.dtype:
+            raise ValueError(
+                "dense: tape is of another layer, expected one from this one's forward"
+            )
         rows = self._rows("dy", dy, self.out_features)
         if rows.shape[0] != tape.x.shape[0]:
             raise ValueError(f"dense: dy has {rows.shape[0]} rows, expected {tape.x.shape[0]}")
         if out is None:
             out = np.empty(self._size, self.dtype)
-        _check_flat("dense: out", out, self._size, self.dtype)
+        _check_buffer("dense: out", out, (self._size,), self.dtype)
         views = self._views(out)
         np.matmul(rows.T, tape.x, out=views["weight"])
         if self.bias:
             np.add.reduce(rows, axis=0, out=views["bias"])
         if not input_gradient:
             return DenseGradients(None, views, out)
+        if dx is not None:
+            _check_buffer("dense: dx", dx, tape.x.shape, self.dtype)
         dx = np.matmul(rows, self.parameters["weight"], out=dx)
         return DenseGradients(dx.reshape(tape.shape), views, out)
 
 
-def _check_flat(what: str, array: Array, size: int, dtype: np.dtype[Any]) -> None:
-    fits = array.shape == (size,) and array.dtype == dtype
+def _size(name: str, value: int) -> int:
+    try:
+        size = operator.index(value)
+    except TypeError:
+        kind = type(value).__name__
+        raise TypeError(f"dense: {name} is a {kind}, expected an integer") from None
+    if size < 1:
+        raise ValueError(f"dense: {name} is {size}, expected at least 1")
+    return size
+
+
+def _require_array(what: str, array: Array, kinds: str, expected: str) -> None:
+    """Refuse what is no array, or one whose dtype is of none of these kinds."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{what} is a {type(array).__name__}, expected a NumPy array")
+    if array.dtype.kind not in kinds:
+        raise ValueError(f"{what} has dtype {array.dtype}, expected {expected}")
+
+
+def _check_buffer(what: str, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Refuse what results cannot be written into as they are."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{what} is a {type(array).__name__}, expected a NumPy array")
+    fits = array.shape == shape and array.dtype == dtype
     if not (fits and array.flags.c_contiguous and array.flags.writeable):
         raise ValueError(
             f"{what} has shape {array.shape} and dtype {array.dtype}, "
-            f"expected ({size},) and {dtype}, contiguous and writable"
+            f"expected {shape} and {dtype}, contiguous and writable"
         )
 
 
@@ -225,13 +284,14 @@ def cross_entropy(
     Parameters
     ----------
     logits : numpy.ndarray
-        (..., V) float32 or float64.
+        (..., V) floats.
     targets : numpy.ndarray
         (...) integers in [0, V), or `ignore_index`.
     ignore_index : int, optional
         Value that marks padding: such rows count nothing and have zero gradient.
     out : numpy.ndarray, optional
-        Contiguous array like `logits` that receives the gradient; may be `logits` itself.
+        Contiguous array like `logits` that receives the gradient; may be `logits` itself, where
+        that is contiguous.
 
     Returns
     -------
@@ -243,16 +303,18 @@ def cross_entropy(
     Raises
     ------
     TypeError
-        If the logits are not a float array or the targets not an integer array.
+        If an argument is no array.
     ValueError
-        If shapes disagree, a target is out of range (the first position is named), or every
-        target is padding.
+        If a dtype is wrong, shapes disagree, a target is out of range (the first position is
+        named), or every target is padding.
     """
     _check_targets(logits, targets)
+    if out is not None:
+        _check_buffer("cross_entropy: out", out, logits.shape, logits.dtype)
     classes = logits.shape[-1]
+    _check_range(targets, classes, ignore_index)
     flat_targets = targets.reshape(-1)
     keep = None if ignore_index is None else flat_targets != ignore_index
-    _check_range(flat_targets, classes, keep)
     count = flat_targets.size if keep is None else int(np.count_nonzero(keep))
     if count == 0:
         raise ValueError("cross_entropy: no target to average over")
@@ -267,26 +329,24 @@ def cross_entropy(
 
 
 def _check_targets(logits: Array, targets: Array) -> None:
-    if not isinstance(logits, np.ndarray) or logits.dtype.kind != "f":
-        raise TypeError("cross_entropy: logits are not a NumPy array of floats")
-    if not isinstance(targets, np.ndarray) or targets.dtype.kind not in "iu":
-        raise TypeError("cross_entropy: targets are not a NumPy array of integers")
+    _require_array("cross_entropy: logits", logits, "f", "floating point")
+    _require_array("cross_entropy: targets", targets, "iu", "integers")
     if logits.ndim < 1 or logits.shape[:-1] != targets.shape:
         raise ValueError(
-            f"cross_entropy: targets have shape {targets.shape}, "
+            f"cross_entropy: targets has shape {targets.shape}, "
             f"expected {logits.shape[:-1]} for logits {logits.shape}"
         )
 
 
-def _check_range(targets: Array, classes: int, keep: NDArray[np.bool_] | None) -> None:
+def _check_range(targets: Array, classes: int, ignore_index: int | None) -> None:
     wrong = (targets < 0) | (targets >= classes)
-    if keep is not None:
-        wrong &= keep
+    if ignore_index is not None:
+        wrong &= targets != ignore_index
     if wrong.any():
-        first = int(wrong.argmax())
+        first = np.unravel_index(int(wrong.argmax()), targets.shape)
+        place = f"[{', '.join(map(str, first))}]" if first else ""
         raise ValueError(
-            f"cross_entropy: target {targets[first]} at position {first}, "
-            f"expected 0 to {classes - 1}"
+            f"cross_entropy: targets{place} is {targets[first]}, expected 0 to {classes - 1}"
         )
 
 
@@ -320,10 +380,13 @@ def mse_loss(prediction: Array, target: Array, *, out: Array | None = None) -> t
 
     Parameters
     ----------
-    prediction, target : numpy.ndarray
-        Float arrays of one shape, not empty.
+    prediction : numpy.ndarray
+        Floats, of any shape but an empty one.
+    target : numpy.ndarray
+        Real numbers in the same shape.
     out : numpy.ndarray, optional
-        Array like `prediction` that receives the gradient; may be `prediction` itself.
+        Contiguous array like `prediction` that receives the gradient; may be `prediction` itself,
+        where that is contiguous.
 
     Returns
     -------
@@ -335,17 +398,19 @@ def mse_loss(prediction: Array, target: Array, *, out: Array | None = None) -> t
     Raises
     ------
     TypeError
-        If the prediction is not a float array.
+        If an argument is no array.
     ValueError
-        If the shapes differ or are empty.
+        If a dtype is wrong, or the shapes differ or are empty.
     """
-    if not isinstance(prediction, np.ndarray) or prediction.dtype.kind != "f":
-        raise TypeError("mse_loss: prediction is not a NumPy array of floats")
-    if prediction.shape != np.shape(target) or prediction.size == 0:
+    _require_array("mse_loss: prediction", prediction, "f", "floating point")
+    _require_array("mse_loss: target", target, "fiu", "real numbers")
+    if prediction.shape != target.shape or prediction.size == 0:
         raise ValueError(
-            f"mse_loss: target has shape {np.shape(target)}, "
+            f"mse_loss: target has shape {target.shape}, "
             f"expected {prediction.shape} and at least one element"
         )
+    if out is not None:
+        _check_buffer("mse_loss: out", out, prediction.shape, prediction.dtype)
     difference = np.subtract(prediction, target, out=out, dtype=prediction.dtype)
     loss = float(np.square(difference).sum(dtype=np.float64)) / difference.size
     difference *= 2.0 / difference.size

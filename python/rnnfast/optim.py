@@ -24,9 +24,9 @@ class Optimizer:
     Parameters
     ----------
     parameters : numpy.ndarray
-        1-D contiguous float buffer, updated in place by `step`.
+        1-D contiguous, writable float buffer, updated in place by `step`.
     lr : float
-        Learning rate, positive.
+        Learning rate, at least 0.
     moments : tuple of str
         Names of the running averages kept beside the parameters.
 
@@ -34,13 +34,17 @@ class Optimizer:
     ----------
     steps : int
         Updates made so far.
+
+    Raises
+    ------
+    TypeError
+        If `parameters` is no array.
+    ValueError
+        If it is not such a buffer, or a number is out of range.
     """
 
     def __init__(self, parameters: Array, lr: float, moments: tuple[str, ...]) -> None:
-        if not isinstance(parameters, np.ndarray) or parameters.dtype.kind != "f":
-            raise TypeError("optimizer: parameters are not a NumPy array of floats")
-        if parameters.ndim != 1 or not parameters.flags.c_contiguous:
-            raise ValueError("optimizer: parameters are not one contiguous 1-D buffer")
+        _check_flat("optimizer: parameters", parameters)
         _check_range("lr", lr, lr >= 0.0 and math.isfinite(lr), "a finite number of at least 0")
         self.parameters = parameters
         self.lr = lr
@@ -60,9 +64,10 @@ class Optimizer:
 
         Raises
         ------
-        ValueError
-            If the gradient has another shape or dtype.
+        TypeError, ValueError
+            If the gradient is no array, or has another shape or dtype.
         """
+        _require_array("optimizer: gradient", gradient)
         if gradient.shape != self.parameters.shape or gradient.dtype != self.parameters.dtype:
             raise ValueError(
                 f"optimizer: gradient has shape {gradient.shape} and dtype {gradient.dtype}, "
@@ -91,19 +96,26 @@ class Optimizer:
         Raises
         ------
         ValueError
-            If names are missing or surplus, or a shape differs; nothing is changed then.
+            If names are missing or surplus, a shape differs, or a value cannot be one; nothing is
+            changed then.
         """
         expected = {"steps", *self.moments}
         if set(state) != expected:
             raise ValueError(f"optimizer: state has {sorted(state)}, expected {sorted(expected)}")
+        values = {name: np.asarray(value) for name, value in state.items()}
+        steps = values.pop("steps")
+        if steps.shape != () or steps.dtype.kind not in "iu" or steps < 0:
+            raise ValueError(f"optimizer: steps is {steps}, expected an integer of at least 0")
         for name, moment in self.moments.items():
-            if np.shape(state[name]) != moment.shape:
+            value = values[name]
+            if value.shape != moment.shape or value.dtype.kind != "f":
                 raise ValueError(
-                    f"optimizer: {name} has shape {np.shape(state[name])}, expected {moment.shape}"
+                    f"optimizer: {name} has shape {value.shape} and dtype {value.dtype}, "
+                    f"expected {moment.shape} and {moment.dtype}"
                 )
-        self.steps = int(state["steps"])
+        self.steps = int(steps)
         for name, moment in self.moments.items():
-            moment[:] = state[name]
+            moment[:] = values[name]
 
 
 class SGD(Optimizer):
@@ -242,13 +254,29 @@ def _check_range(name: str, value: float, valid: bool, expected: str) -> None:
         raise ValueError(f"optimizer: {name} is {value}, expected {expected}")
 
 
+def _require_array(what: str, array: Array) -> None:
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{what} is a {type(array).__name__}, expected a NumPy array")
+
+
+def _check_flat(what: str, array: Array) -> None:
+    """Refuse what cannot be updated in place, block by block."""
+    _require_array(what, array)
+    flat = array.ndim == 1 and array.flags.c_contiguous and array.flags.writeable
+    if not flat or array.dtype.kind != "f":
+        raise ValueError(
+            f"{what} has shape {array.shape} and dtype {array.dtype}, expected one contiguous, "
+            "writable axis of floats"
+        )
+
+
 def clip_grad_norm(gradient: Array, max_norm: float) -> float:
     """Scale a flat gradient down, in place, so that its 2-norm is at most `max_norm`.
 
     Parameters
     ----------
     gradient : numpy.ndarray
-        1-D float buffer.
+        1-D contiguous, writable float buffer.
     max_norm : float
         Positive; `inf` only measures.
 
@@ -259,9 +287,12 @@ def clip_grad_norm(gradient: Array, max_norm: float) -> float:
 
     Raises
     ------
+    TypeError
+        If `gradient` is no array.
     ValueError
-        If `max_norm` is not positive.
+        If it is not such a buffer, or `max_norm` is not positive.
     """
+    _check_flat("clip_grad_norm: gradient", gradient)
     if not max_norm > 0.0:
         raise ValueError(f"clip_grad_norm: max_norm is {max_norm}, expected above 0")
     blocks = (gradient[i : i + _BLOCK] for i in range(0, gradient.size, _BLOCK))

@@ -66,7 +66,7 @@ class Parametrized:
 
     # Checks of the constructor's arguments.
 
-    def _fail(self, text: str) -> ValueError:
+    def _wrong_value(self, text: str) -> ValueError:
         return ValueError(f"{self._cell}: {text}")
 
     def _wrong_type(self, name: str, value: object, expected: str) -> TypeError:
@@ -81,7 +81,7 @@ class Parametrized:
         if number is None:
             raise self._wrong_type(name, value, "an integer")
         if not least <= number <= most:
-            raise self._fail(f"{name} is {number}, expected {least} to {most}")
+            raise self._wrong_value(f"{name} is {number}, expected {least} to {most}")
         return number
 
     def _flag(self, name: str, value: bool) -> bool:
@@ -93,13 +93,13 @@ class Parametrized:
         if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
             raise self._wrong_type("dropout", value, "a number")
         if not 0 <= value <= 1:
-            raise self._fail(f"dropout is {value}, expected 0 to 1")
+            raise self._wrong_value(f"dropout is {value}, expected 0 to 1")
         return float(value)
 
     def _projection(self, value: int) -> int:
         number = self._integer("proj_size", value, 0)
         if number >= self.hidden_size:
-            raise self._fail(
+            raise self._wrong_value(
                 f"proj_size is {number}, expected less than hidden_size={self.hidden_size}"
             )
         return number
@@ -110,14 +110,16 @@ class Parametrized:
         except (SyntaxError, TypeError, ValueError):
             kind = None
         if kind is None or kind not in (np.dtype(np.float32), np.dtype(np.float64)):
-            raise self._fail(f"dtype is {kind or repr(dtype)}, expected float32 or float64")
+            raise self._wrong_value(f"dtype is {kind or repr(dtype)}, expected float32 or float64")
         return kind
 
     def _choice(self, name: str, value: str, allowed: tuple[str, ...]) -> str:
         if not isinstance(value, str):
             raise self._wrong_type(name, value, "a string")
         if value not in allowed:
-            raise self._fail(f"{name} is {value!r}, expected {' or '.join(map(repr, allowed))}")
+            raise self._wrong_value(
+                f"{name} is {value!r}, expected {' or '.join(map(repr, allowed))}"
+            )
         return value
 
     def _generator(self, rng: int | np.random.Generator | None) -> np.random.Generator:
@@ -127,7 +129,7 @@ class Parametrized:
         except TypeError:
             raise self._wrong_type("rng", rng, expected) from None
         except ValueError:
-            raise self._fail(f"rng is {rng!r}, expected {expected}") from None
+            raise self._wrong_value(f"rng is {rng!r}, expected {expected}") from None
 
     # Parameters.
 
@@ -147,7 +149,7 @@ class Parametrized:
                 **self._options,
             )
         except ValueError as error:
-            raise self._fail(
+            raise self._wrong_value(
                 f"input_size={self.input_size}, hidden_size={self.hidden_size}, "
                 f"num_layers={self.num_layers}: {error}"
             ) from None
@@ -165,8 +167,18 @@ class Parametrized:
 
     @property
     def flat(self) -> Array:
-        """All parameters in one 1-D buffer, layer by layer and direction by direction."""
+        """All parameters in one 1-D buffer, layer by layer and direction by direction.
+
+        ``layer.flat -= step`` changes it in place; :meth:`bind` puts another one in its stead.
+        """
         return self._flat
+
+    @flat.setter
+    def flat(self, buffer: Array) -> None:
+        if buffer is not self._flat:  # which is what an assignment in place ends with
+            raise AttributeError(
+                f"{self._cell}: flat cannot be replaced, expected a change in place or bind(buffer)"
+            )
 
     @property
     def parameters(self) -> Mapping[str, Array]:
@@ -181,6 +193,11 @@ class Parametrized:
         buffer : ndarray, shape (flat.size,)
             Contiguous, writable and of the layer's dtype. Receives the present values;
             :attr:`flat` and :attr:`parameters` are views of it from now on.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the buffer is no array or does not fit.
         """
         self._check_buffer("buffer", buffer)
         buffer[:] = self._flat
@@ -191,7 +208,7 @@ class Parametrized:
             raise self._wrong_type(name, buffer, "a NumPy array")
         fits = buffer.shape == self._flat.shape and buffer.dtype == self.dtype
         if not (fits and buffer.flags.carray):
-            raise self._fail(
+            raise self._wrong_value(
                 f"{name} has shape {buffer.shape} and dtype {buffer.dtype}, expected a writable, "
                 f"aligned, contiguous {self._flat.shape} of {self.dtype}"
             )
@@ -201,10 +218,18 @@ class Parametrized:
         return {name: value.copy() for name, value in self._parameters.items()}
 
     def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
-        """Set all parameters; arrays or whatever :func:`numpy.asarray` takes.
+        """Set all parameters.
+
+        Parameters
+        ----------
+        mapping : mapping of str to array_like
+            Values by PyTorch's names, in the shapes of :attr:`parameters`; numbers of any real
+            type, converted to the layer's.
 
         Raises
         ------
+        TypeError
+            If it is no mapping.
         ValueError
             If names are missing or unknown, a shape differs, or a value does not fit the layer's
             dtype. Nothing is changed then.
@@ -214,7 +239,7 @@ class Parametrized:
         missing = [name for name in self._parameters if name not in mapping]
         surplus = [name for name in mapping if name not in self._parameters]
         if missing or surplus:
-            raise self._fail(
+            raise self._wrong_value(
                 f"state_dict lacks {missing or 'nothing'} and has unknown {surplus or 'nothing'}, "
                 f"expected exactly {list(self._parameters)}"
             )
@@ -226,17 +251,17 @@ class Parametrized:
         try:
             value = np.asarray(given)
         except ValueError as error:
-            raise self._fail(f"{name} is no array: {error}") from None
+            raise self._wrong_value(f"{name} is no array: {error}") from None
         expected = self._parameters[name].shape
         if value.shape != expected:
-            raise self._fail(f"{name} has shape {value.shape}, expected {expected}")
+            raise self._wrong_value(f"{name} has shape {value.shape}, expected {expected}")
         if value.dtype.kind not in "fiu":
-            raise self._fail(f"{name} has dtype {value.dtype}, expected floating point")
+            raise self._wrong_value(f"{name} has dtype {value.dtype}, expected floating point")
         try:
             with np.errstate(over="raise", under="ignore"):
                 return value.astype(self.dtype)  # a copy: it may be a view of our own
         except FloatingPointError:
-            raise self._fail(f"{name} has values too large, expected {self.dtype}") from None
+            raise self._wrong_value(f"{name} has values too large, expected {self.dtype}") from None
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self._describe())

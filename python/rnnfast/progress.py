@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -94,7 +93,8 @@ class Progress:
             console=self._console, auto_refresh=False,
         )  # fmt: skip
         self._task: TaskID | None = None
-        self._drawn = 0.0
+        self._drawn = 0.0  # when, on a terminal
+        self._told = 0.0  # which share, elsewhere
 
     def __enter__(self) -> Self:
         if self._live:
@@ -102,12 +102,7 @@ class Progress:
             self._task = self._bar.add_task("starting", total=1.0)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._live:
             self._draw()
             self._bar.stop()
@@ -118,9 +113,9 @@ class Progress:
         if self._live:
             if time.monotonic() - self._drawn >= _REFRESH:
                 self._draw()
-        elif self._meter.share_done - self._drawn >= _LINES:
-            self._drawn = self._meter.share_done
-            self.note(f"{self._drawn:4.0%}  {self._meter}")
+        elif self._meter.share_done - self._told >= _LINES:
+            self._told = self._meter.share_done
+            self.note(f"{self._told:4.0%}  {self._meter}")
 
     def _draw(self) -> None:
         if self._task is None or self._meter.loss is None:

@@ -45,16 +45,19 @@ class Stream:
         Returns
         -------
         y : ndarray
-            Outputs of the block.
+            Outputs of the block, (T, B, H), or P in place of H with a projection.
 
         Raises
         ------
+        TypeError
+            If the block is no array.
         ValueError
-            If the block does not fit the layer and batch, or the stream is closed.
+            If the block or the initial state does not fit the layer and batch, or the stream is
+            closed. The stream goes on from where it was.
         """
         layer = self._layer
         if self._packed is None:
-            raise layer._fail("the stream is closed, expected an open one")
+            raise layer._wrong_value("the stream is closed, expected an open one")
         if not isinstance(block, np.ndarray) and hasattr(type(block), "__array__"):
             block = np.asarray(block)
         if not isinstance(block, np.ndarray):
@@ -69,7 +72,7 @@ class Stream:
         axis = 0 if self._layer.batch_first else 1
         axes = 2 if block.dtype.kind in "iu" else 3
         if block.ndim != axes or block.shape[axis] != self._batch:
-            raise self._layer._fail(
+            raise self._layer._wrong_value(
                 f"block has shape {block.shape}, expected {axes} axes, with batch {self._batch} "
                 f"on axis {axis}"
             )

@@ -61,14 +61,14 @@ class TextOptions:
 
     data: str | None = None
     encoding: str = "utf-8"
-    cell: str = "lstm"
+    cell: str = "gru"
     layers: int = 1
-    hidden: int = 512
+    hidden: int = 384
     seq_length: int = 256
-    batch: int = 32
+    batch: int = 16
     epochs: int | None = None
     minutes: float | None = None
-    lr: float = 4e-3
+    lr: float = 6e-3
     clip: float = 1.0
     dropout: float = 0.0
     seed: int = 0
@@ -271,7 +271,7 @@ class TextRun:
         try:
             stored = TextOptions(**checkpoint.description["options"])
             digest = checkpoint.description["corpus"]["digest"]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: damaged checkpoint ({error})") from None
         options = _merged(stored, given)
         corpus = options.corpus()
@@ -298,7 +298,7 @@ class TextRun:
             self.trainer.steps = description["steps"]
             self.trainer.plan = Plan(**description["plan"])
             self._rng.bit_generator.state = description["rng"]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: damaged checkpoint ({error})") from None
 
 
@@ -334,6 +334,6 @@ def load_model(path: str | Path) -> CharacterModel:
         vocabulary = Vocabulary(checkpoint.description["vocabulary"])
         model = CharacterModel.of(vocabulary, options.cell, options.hidden, options.layers)
         model.load_state_dict(checkpoint.groups["model"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged checkpoint ({error})") from None
     return model

@@ -50,7 +50,7 @@ def _cells(text: str) -> str:
 
 
 def _sizes(text: str | None) -> str | None:
-    for word in _names(text or "1"):
+    for word in [] if text is None else _names(text):
         if not word.isdecimal() or int(word) < 1:
             raise typer.BadParameter(f"{word!r} is not a positive integer")
     return text

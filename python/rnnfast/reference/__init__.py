@@ -11,6 +11,7 @@ Written to be read beside a textbook, in this order:
 - `parameters`: options, names and shapes of the parameters, their one flat buffer
 - `arguments`: the arrays of a call: their checks and how they lie
 - `layers`: RNN, LSTM and GRU as the user calls them
+- `stream`: sequences that come block by block
 
 Whatever has a derivative returns, last, the function `back`, which takes ``dv``, the derivative of
 the loss with respect to each result v, to those with respect to the arguments; gradients of weights

@@ -19,6 +19,7 @@ from .cell import Array, Cell
 from .dropout import dropout_factor
 from .parameters import Parametrized
 from .sequence import moments
+from .stream import Stream
 
 
 @dataclass
@@ -120,12 +121,24 @@ class Recurrent(Parametrized):
     def step(
         self, x: Array, state: State | None = None, *, num_threads: int | None = None
     ) -> tuple[Array, State]:
-        """One time step: x (B, I) or (I,), tokens (B,) or () → y (B, D·R) or (D·R,), state."""
+        """One time step: x (B, I) or (I,), tokens (B,) or () → y (B, R) or (R,), state."""
+        self._require_one_direction("step")
         x = np.asarray(x)
         batched = x.ndim == (1 if np.issubdtype(x.dtype, np.integer) else 2)
         axis = 1 if batched and self.batch_first else 0
         y, after = self(np.expand_dims(x, axis), state)
         return y.take(0, axis), after
+
+    def stream(
+        self, batch: int = 1, state: State | None = None, *, num_threads: int | None = None
+    ) -> Stream:
+        """Open a stream that carries the state from block to block; see `stream`."""
+        self._require_one_direction("stream")
+        return Stream(self, batch, state)
+
+    def _require_one_direction(self, name: str) -> None:
+        if self.bidirectional:
+            raise ValueError(f"{self.name}: {name} needs a layer that is not bidirectional")
 
     def backward(
         self,
