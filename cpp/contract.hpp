@@ -64,8 +64,9 @@ struct Weights {
   Real* w_hr;  // [P][H]
 };
 
-// A thread's share of a kernel call. Threads split the batch (own rows, all units, no waiting)
-// or the units (own units, all rows, meeting after every phase of a step).
+// A thread's share of a kernel call. In the time loops threads split the batch (own rows, all
+// units, no waiting) or the units (own units, all rows, meeting after every phase of a step); all
+// other kernels share out their panels and do not read `split_units`.
 struct Worker {
   int index;
   int count;

@@ -43,7 +43,7 @@ std::string position(const py::array& a, py::ssize_t i) {
   if (a.ndim() == 0) return "";
   std::string text;
   for (py::ssize_t axis = a.ndim() - 1; axis >= 0; --axis) {
-    text = std::to_string(i % a.shape(axis)) + (text.empty() ? "" : ", ") + text;
+    text.insert(0, std::to_string(i % a.shape(axis)) + (text.empty() ? "" : ", "));
     i /= a.shape(axis);
   }
   return "[" + text + "]";
@@ -106,7 +106,7 @@ void expect_features(const Spec& spec, const py::array& x) {
 }
 
 template <class Real>
-Input<Real> make_input(const Spec& spec, const Extent& extent, py::array x, bool tokens) {
+Input<Real> make_input(const Spec& spec, const Extent& extent, const py::array& x, bool tokens) {
   Input<Real> in{extent, {}, {}, {}};
   if (tokens) {
     in.kept = checked_tokens(spec, x);
@@ -126,6 +126,12 @@ std::string repr_shape(const py::array& a) {
 
 std::string type_name(py::handle object) {
   return py::str(py::type::handle_of(object).attr("__name__")).cast<std::string>();
+}
+
+bool is_single(const std::string& dtype) {
+  if (dtype != "float32" && dtype != "float64")
+    bad_value("dtype is '" + dtype + "', expected 'float32' or 'float64'");
+  return dtype == "float32";
 }
 
 py::array as_array(const char* cell, const char* name, py::handle object) {
@@ -306,7 +312,7 @@ py::array_t<Real> new_array(const std::vector<index>& shape) {
   index count = 1;
   for (index n : shape)
     if (__builtin_mul_overflow(count, n, &count)) throw std::bad_alloc();
-  constexpr index large = 16 * 1024;
+  constexpr index large = index{16} * 1024;
   if (count < large) return py::array_t<Real>(shape);
   Buffer<Real> memory(count);
   const py::capsule owner(memory.data(), [](void* block) { release_block(block); });

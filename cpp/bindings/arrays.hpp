@@ -25,6 +25,9 @@ using Array = py::array_t<T, py::array::c_style | py::array::forcecast |
 std::string repr_shape(const py::array& a);
 std::string type_name(py::handle object);
 
+// Whether "float32", not "float64", is meant; ValueError for all else.
+bool is_single(const std::string& dtype);
+
 // A NumPy array as it is, or what the object's own __array__ makes; TypeError for all else.
 py::array as_array(const char* cell, const char* name, py::handle object);
 

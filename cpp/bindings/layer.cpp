@@ -3,6 +3,8 @@
 #include <pybind11/stl.h>
 
 #include <atomic>
+#include <initializer_list>
+#include <string>
 #include <utility>
 
 #include "../network/engine.hpp"
@@ -54,19 +56,24 @@ class LayerOf final : public PyLayer {
     const Input<Real> in = as_input<Real>(spec_, x);
     const auto initial = as_state<Real>(spec_, in.extent, "state", state);
     Sequences sequences = as_sequences(spec_, in.extent, lengths, reset);
+    const Sequences* order = &sequences;
     std::unique_ptr<TapeOf<Real>> tape;
-    if (record) tape = new_tape(in, std::move(sequences), seed);
-    const Sequences& order = record ? tape->tape.sequences : sequences;
-    Outputs out(*this, in.extent, in.extent.shape(spec_.width()));
-    const auto call = forward_call(parameters, in, initial, out, packed);
+    if (record) {
+      tape = new_tape(in, std::move(sequences), seed);
+      order = &tape->tape.sequences;
+    }
+    auto y = new_array<Real>(in.extent.shape(spec_.width()));
+    NewState final(spec_, in.extent);
+    auto call = forward_call(parameters, in, initial, y, final);
+    if (packed) call.packed = &own_packed(*packed);
     without_gil(threads, [&](Lease& lease) {
-      rnnfast::forward(spec_, call, order, record ? &tape->tape : nullptr, lease);
+      rnnfast::forward(spec_, call, *order, record ? &tape->tape : nullptr, lease);
     });
-    if (!record) return py::make_tuple(out.y, out.state(), py::none());
-    out.y.attr("flags").attr("writeable") = false;  // the tape reads it
+    if (!record) return py::make_tuple(y, final.object(), py::none());
+    y.attr("flags").attr("writeable") = false;  // the tape reads it
     tape->x = in.kept;
-    tape->y = out.y;
-    return py::make_tuple(out.y, out.state(), std::unique_ptr<PyTape>(std::move(tape)));
+    tape->y = y;
+    return py::make_tuple(y, final.object(), std::unique_ptr<PyTape>(std::move(tape)));
   }
 
   py::tuple step(py::array parameters, py::handle x, py::handle state,
@@ -77,13 +84,13 @@ class LayerOf final : public PyLayer {
                             ": step needs a layer that is not bidirectional");
     const Input<Real> in = as_step_input<Real>(spec_, x);
     const auto initial = as_state<Real>(spec_, in.extent, "state", state);
-    Outputs out(*this, in.extent,
-                in.extent.batched ? std::vector<index>{in.extent.batch, spec_.width()}
-                                  : std::vector<index>{spec_.width()});
-    const auto call = forward_call(parameters, in, initial, out, nullptr);
+    auto y = new_array<Real>(in.extent.batched ? std::vector<index>{in.extent.batch, spec_.width()}
+                                               : std::vector<index>{spec_.width()});
+    NewState final(spec_, in.extent);
+    const auto call = forward_call(parameters, in, initial, y, final);
     const Sequences sequences(1, in.extent.batch);
     without_gil(threads, [&](Lease& lease) { rnnfast::step(spec_, call, sequences, lease); });
-    return py::make_tuple(out.y, out.state());
+    return py::make_tuple(y, final.object());
   }
 
   py::tuple backward(py::array parameters, PyTape& any_tape, py::handle dy, py::handle dstate,
@@ -118,12 +125,12 @@ class LayerOf final : public PyLayer {
       call.dx = extent.rows(array.mutable_data(), spec_.input);
       dx = std::move(array);
     }
-    Outputs initial(*this, extent, {0});
-    call.dinitial = initial.states;
+    NewState dinitial(spec_, extent);
+    call.dinitial = dinitial.data;
     // Not before: an argument's own __array__ may have run anything, another backward too.
     use_up(tape);
     without_gil(threads, [&](Lease& lease) { rnnfast::backward(spec_, call, tape.tape, lease); });
-    return py::make_tuple(dx, initial.state(), dparameters);
+    return py::make_tuple(dx, dinitial.object(), dparameters);
   }
 
   std::unique_ptr<PyPacked> pack(py::array parameters, py::handle num_threads) const override {
@@ -136,24 +143,21 @@ class LayerOf final : public PyLayer {
   }
 
  private:
-  // New arrays for y and the final state.
-  struct Outputs {
-    py::array_t<Real> y;
+  // New arrays for a state that a call assigns.
+  struct NewState {
     py::array_t<Real> h, c;
-    State<Real> states;
-    bool pair;
+    State<Real> data;
 
-    Outputs(const LayerOf& layer, const Extent& extent, const std::vector<index>& y_shape)
-        : y(new_array<Real>(y_shape)),
-          h(new_array<Real>(state_shape(layer.spec_, extent, layer.spec_.output()))),
-          pair(layer.spec_.traits().has_cell_state) {
-      states.h = h.mutable_data();
-      if (!pair) return;
-      c = new_array<Real>(state_shape(layer.spec_, extent, layer.spec_.hidden));
-      states.c = c.mutable_data();
+    NewState(const Spec& spec, const Extent& extent)
+        : h(new_array<Real>(state_shape(spec, extent, spec.output()))) {
+      data.h = h.mutable_data();
+      if (!spec.traits().has_cell_state) return;
+      c = new_array<Real>(state_shape(spec, extent, spec.hidden));
+      data.c = c.mutable_data();
     }
-    py::object state() const {
-      if (pair) return py::make_tuple(h, c);
+    // h, or (h, c) for cells with a cell state.
+    py::object object() const {
+      if (data.c) return py::make_tuple(h, c);
       return h;
     }
   };
@@ -171,18 +175,25 @@ class LayerOf final : public PyLayer {
   }
 
   ForwardCall<Real> forward_call(const py::array& parameters, const Input<Real>& in,
-                                 const StateArrays<Real>& initial, Outputs& out,
-                                 const PyPacked* packed) const {
-    const PackedNetwork<Real>* network = nullptr;
-    if (const auto* p = dynamic_cast<const PackedOf<Real>*>(packed); p && p->layer == serial_)
-      network = &p->network;
-    return {flat(parameters),
-            network,
-            in.x,
-            in.tokens,
-            {initial.h_data(), initial.c_data()},
-            in.extent.rows(out.y.mutable_data(), spec_.width()),
-            out.states};
+                                 const StateArrays<Real>& initial, py::array_t<Real>& y,
+                                 const NewState& final) const {
+    return {
+        .parameters = flat(parameters),
+        .packed = nullptr,
+        .x = in.x,
+        .tokens = in.tokens,
+        .initial = {initial.h_data(), initial.c_data()},
+        .y = in.extent.rows(y.mutable_data(), spec_.width()),
+        .final = final.data,
+    };
+  }
+
+  const PackedNetwork<Real>& own_packed(const PyPacked& any) const {
+    const auto* packed = dynamic_cast<const PackedOf<Real>*>(&any);
+    if (!packed || packed->layer != serial_)
+      throw py::value_error(std::string(name()) +
+                            ": packed is another layer's, expected weights from this layer's pack");
+    return packed->network;
   }
 
   std::unique_ptr<TapeOf<Real>> new_tape(const Input<Real>& in, Sequences sequences,
@@ -215,13 +226,35 @@ class LayerOf final : public PyLayer {
   index count_;
 };
 
+// The element of `all`, pairs of a name and a value, that has the given name.
+template <class Value>
+Value value_named(const char* argument, const std::string& name,
+                  std::initializer_list<std::pair<const char*, Value>> all) {
+  std::string known;
+  for (const auto& [key, value] : all) {
+    if (name == key) return value;
+    known.append(known.empty() ? "'" : ", '").append(key).append("'");
+  }
+  throw py::value_error(std::string(argument) + " is '" + name + "', expected one of " + known);
+}
+
+Cell choose_cell(const std::string& name, bool projects, bool reset_after) {
+  const Cell cell = value_named<Cell>("cell", name,
+                                      {{"rnn", Cell::basic},
+                                       {"lstm", projects ? Cell::lstm_projected : Cell::lstm},
+                                       {"gru", reset_after ? Cell::gru : Cell::gru_reset_before}});
+  if (projects && !traits(cell).projects)
+    throw py::value_error(name + ": proj_size is for the LSTM alone, expected 0");
+  return cell;
+}
+
 }  // namespace
 
 Spec make_spec(const std::string& cell, index input_size, index hidden_size, index num_layers,
                bool bias, bool batch_first, double dropout, bool bidirectional, index proj_size,
                bool reset_after, const std::string& nonlinearity) {
-  Spec spec{
-      .cell = Cell::basic,
+  return {
+      .cell = choose_cell(cell, proj_size != 0, reset_after),
       .input = input_size,
       .hidden = hidden_size,
       .layers = num_layers,
@@ -230,18 +263,16 @@ Spec make_spec(const std::string& cell, index input_size, index hidden_size, ind
       .dropout = dropout,
       .directions = bidirectional ? 2 : 1,
       .projection = proj_size,
-      .nonlinearity = Nonlinearity::tanh,
+      .nonlinearity = value_named<Nonlinearity>("nonlinearity", nonlinearity,
+                                                {{"tanh", Nonlinearity::tanh},
+                                                 {"relu", Nonlinearity::relu},
+                                                 {"sigmoid", Nonlinearity::sigmoid},
+                                                 {"identity", Nonlinearity::identity}}),
   };
-  if (cell == "lstm") spec.cell = proj_size ? Cell::lstm_projected : Cell::lstm;
-  if (cell == "gru") spec.cell = reset_after ? Cell::gru : Cell::gru_reset_before;
-  if (nonlinearity == "relu") spec.nonlinearity = Nonlinearity::relu;
-  if (nonlinearity == "sigmoid") spec.nonlinearity = Nonlinearity::sigmoid;
-  if (nonlinearity == "identity") spec.nonlinearity = Nonlinearity::identity;
-  return spec;
 }
 
 std::unique_ptr<PyLayer> make_layer(const std::string& dtype, const Spec& spec) {
-  if (dtype == "float32") return std::make_unique<LayerOf<float>>(spec);
+  if (is_single(dtype)) return std::make_unique<LayerOf<float>>(spec);
   return std::make_unique<LayerOf<double>>(spec);
 }
 

@@ -11,13 +11,44 @@
 #include "probes.hpp"
 
 namespace rnnfast {
+namespace {
+
+constexpr const char* get_num_threads_doc =
+    R"(Tell how many threads calls use where they do not say.
+
+Returns
+-------
+num_threads : int
+    What `set_num_threads` set, else the environment's RNNFAST_NUM_THREADS, else the number of
+    physical cores that the process may use.
+)";
+
+constexpr const char* set_num_threads_doc = R"(Set how many threads calls use where they do not say.
+
+It holds for the whole process and all layers; `num_threads` of a call goes before it. Results do
+not depend on it, bit for bit.
+
+Parameters
+----------
+num_threads : int
+    From 1 to 1024, also more than there are cores. Small calls use fewer.
+
+Raises
+------
+TypeError
+    If num_threads is no integer.
+ValueError
+    If it is less than 1 or more than 1024.
+)";
+
+}  // namespace
 
 PYBIND11_MODULE(_core, m) {
   current();  // an unknown RNNFAST_ISA fails the import
   default_threads();
 
   py::class_<PyTape>(m, "Tape").def_property_readonly("dropout_seed", &PyTape::dropout_seed);
-  py::class_<PyPacked>(m, "Packed");
+  py::class_<PyPacked>(m, "Packed");  // NOLINT(bugprone-unused-raii)
   py::class_<PyLayer>(m, "Layer")
       .def(py::init([](const std::string& cell, const std::string& dtype, index input_size,
                        index hidden_size, index num_layers, bool bias, bool batch_first,
@@ -50,10 +81,10 @@ PYBIND11_MODULE(_core, m) {
   m.def("use_isa", [](const std::string& name) { use(name); }, py::arg("name"));
   m.def("cpu", cpu_name);
   m.def("compiler", compiler_name);
-  m.def("get_num_threads", default_threads);
+  m.def("get_num_threads", default_threads, get_num_threads_doc);
   m.def(
-      "set_num_threads", [](py::object n) { set_default_threads(as_thread_count(n)); },
-      py::arg("num_threads"));
+      "set_num_threads", [](const py::object& n) { set_default_threads(as_thread_count(n)); },
+      py::arg("num_threads"), set_num_threads_doc);
   m.def("activation", activation, py::arg("name"), py::arg("x"));
   m.def("measure_fma_peak", measure_fma_peak, py::arg("dtype"), py::arg("num_threads"),
         py::arg("seconds"));

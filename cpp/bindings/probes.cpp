@@ -29,7 +29,7 @@ double peak(Lease& lease, double seconds) {
   const auto start = Clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
   do {
-    lease.run(lease.threads(), false, [&](const Worker& me) {
+    lease.run(lease.threads(), [&](const Worker& me) {
       flops[me.index] += probe(rounds);
       me.proceed(me.team, me.index);  // looks for Ctrl-C
     });
@@ -44,14 +44,15 @@ double peak(Lease& lease, double seconds) {
 py::array activation(const std::string& name, const py::array& x) {
   if (name != "tanh" && name != "sigmoid")
     throw py::value_error("name is '" + name + "', expected 'tanh' or 'sigmoid'");
-  return py::isinstance<py::array_t<float>>(x) ? apply<float>(name, x) : apply<double>(name, x);
+  return is_single(py::str(x.dtype())) ? apply<float>(name, x) : apply<double>(name, x);
 }
 
 double measure_fma_peak(const std::string& dtype, py::handle num_threads, double seconds) {
   const int threads = thread_count_or_default(num_threads);
+  const bool single = is_single(dtype);
   double rate = 0;
   without_gil(threads, [&](Lease& lease) {
-    rate = dtype == "float32" ? peak<float>(lease, seconds) : peak<double>(lease, seconds);
+    rate = single ? peak<float>(lease, seconds) : peak<double>(lease, seconds);
   });
   return rate;
 }

@@ -33,7 +33,7 @@ struct TapeData {
 
 // `slots` of a tape as the left operand of a product.
 template <class Real>
-struct Tape {
+struct TapeColumns {
   const Real* data;
   Layout layout;
   Slots slots;
@@ -42,18 +42,19 @@ struct Tape {
 
   long depth() const { return tape_rows<Real>(layout, slots, units); }
 
-  int segments(long row, Segment<Real> (&s)[2]) const {
+  // Writes one or two of them, the rows of which begin at `row` of the tape; returns how many.
+  int left_operands(long row, LeftOperand<Real> (&left)[2]) const {
     const long width = layout.width<Real>(), blocks = blocks_of(units, lanes<Real>);
     const Real* a = data + row * width;
     if (!layout.one_gate) {
-      s[0] = {a + slots.first * lanes<Real>, width, slots.count * lanes<Real>, blocks,
-              rows * width};
+      left[0] = {a + slots.first * lanes<Real>, width, slots.count * lanes<Real>, blocks,
+                 rows * width};
       return 1;
     }
     const long full = blocks / layout.vectors, rest = blocks % layout.vectors;
     int n = 0;
-    if (full) s[n++] = {a, width, width, full, rows * width};
-    if (rest) s[n++] = {a + full * rows * width, width, rest * lanes<Real>};
+    if (full) left[n++] = {a, width, width, full, rows * width};
+    if (rest) left[n++] = {a + full * rows * width, width, rest * lanes<Real>};
     return n;
   }
 };
@@ -63,7 +64,7 @@ struct BackwardPlan {
   static constexpr Layout columns = one_gate_layout(0);
   static constexpr int rows = highest_tile(block_vectors);
 
-  static Tape<Real> tape(const Backward<Real>& g, Slots slots) {
+  static TapeColumns<Real> tape(const Backward<Real>& g, Slots slots) {
     return {g.gates, Cell::First::layout, slots, g.size.hidden, g.time.taped()};
   }
 
@@ -117,7 +118,7 @@ void pack_backward(const Size& size, const Weights<const Real>& w, Real* packed,
   pack_column_panels(layout, Cell::dx, Matrix<Real>{w.w_ih, size.hidden, size.input}, plan.x_panels,
                      packed + plan.x_offset(), me);
   if constexpr (Cell::two_phases) {
-    const Tape<Real> tape = Cell::second_tape(size, TapeData<Real>{});
+    const TapeColumns<Real> tape = Cell::second_tape(size, TapeData<Real>{});
     pack_column_panels(tape.layout, tape.slots,
                        Matrix<Real>{Cell::second_matrix(w), tape.units, size.hidden},
                        plan.second_panels, packed + plan.second_offset(), me);
@@ -126,12 +127,12 @@ void pack_backward(const Size& size, const Weights<const Real>& w, Real* packed,
 
 // acc += tape · w for rows b, b + 1, … of step t.
 template <class Real>
-void add_columns(const Backward<Real>& g, const Tape<Real>& tape, index t, index b, const Real* w,
-                 int vectors, int rows, Real* acc, Ahead& ahead) {
-  Segment<Real> s[2];
-  const int n = tape.segments(g.time.offset[t] + b, s);
-  for (long i = 0, first = 0; i < n; first += s[i].k * s[i].repeat, ++i)
-    multiply(s[i], w, tape.depth(), first, vectors, rows, acc, one_gate_layout(0).width<Real>(),
+void add_columns(const Backward<Real>& g, const TapeColumns<Real>& tape, index t, index b,
+                 const Real* w, int vectors, int rows, Real* acc, Ahead& ahead) {
+  LeftOperand<Real> left[2];
+  const int n = tape.left_operands(g.time.offset[t] + b, left);
+  for (long i = 0, first = 0; i < n; first += left[i].k * left[i].repeat, ++i)
+    multiply(left[i], w, tape.depth(), first, vectors, rows, acc, one_gate_layout(0).width<Real>(),
              ahead);
 }
 
@@ -196,7 +197,7 @@ void hidden_gradient(const Visit<Real>& visit, Share mine, long panel, const Rea
   const long output = padded<Real>(g.size.output),
              unit = Plan::columns.template unit<Real>(panel, 0);
   const int vectors = Plan::columns.template vectors_of<Real>(panel, g.size.output);
-  const Tape<Real> tape = Plan::tape(g, Cell::dh);
+  const TapeColumns<Real> tape = Plan::tape(g, Cell::dh);
   alignas(64) Real acc[max_rows * width];
   const auto sum = [&](index b, int rows, bool here, bool after) {
     __builtin_memset(acc, 0, sizeof acc);
@@ -233,7 +234,7 @@ void input_gradient(const Visit<Real>& visit, Share mine, long panel, const Real
   constexpr long width = Plan::columns.template width<Real>();
   const long column = Plan::columns.template unit<Real>(panel, 0);
   const int vectors = Plan::columns.template vectors_of<Real>(panel, g.size.input);
-  const Tape<Real> tape = Plan::tape(g, Cell::dx);
+  const TapeColumns<Real> tape = Plan::tape(g, Cell::dx);
   alignas(64) Real acc[max_rows * width];
   Visit<Real>::tiles({mine.begin, least(mine.end, visit.after)}, 0, Plan::rows,
                      [&](index b, int rows) {
@@ -255,7 +256,7 @@ void second_gradient(const Visit<Real>& visit, Share mine, long panel, const Rea
   using Plan = BackwardPlan<Cell, Real>;
   const Backward<Real>& g = visit.g;
   const int vectors = Plan::columns.template vectors_of<Real>(panel, g.size.hidden);
-  const Tape<Real> tape =
+  const TapeColumns<Real> tape =
       Cell::second_tape(g.size, TapeData<Real>{g.gates, g.projected, g.time.taped()});
   alignas(64) Real acc[max_rows * Plan::columns.template width<Real>()];
   Visit<Real>::tiles({mine.begin, least(mine.end, visit.here)}, visit.before, Plan::rows,

@@ -104,8 +104,8 @@ void add_input(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan, const
                       token ? nullptr : f.x.at(at.t, at.b), f.x.row, token, at.rows, acc, acc_row);
   const Real* w = plan.x_weights(panel);
   if (token) return add_tokens(token, at.rows, w, plan.x_k, x.count, sum, acc_row);
-  const Segment<Real> s{f.x.at(at.t, at.b), f.x.row, plan.x_k};
-  multiply(s, w, plan.x_k, 0, x.count, at.rows, sum, acc_row, ahead);
+  const LeftOperand<Real> left{f.x.at(at.t, at.b), f.x.row, plan.x_k};
+  multiply(left, w, plan.x_k, 0, x.count, at.rows, sum, acc_row, ahead);
 }
 
 template <class Phase, class Real>
@@ -113,16 +113,16 @@ void add_recurrent(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan,
                    const Place<Real>& at, const Real* panel, Real* acc, Ahead& ahead) {
   const Slots h = plan.slots(Phase::h, at.panel);
   constexpr long acc_row = Phase::layout.template width<Real>();
-  Segment<Real> s{at.h_prev, at.h_row, plan.h_k};
+  LeftOperand<Real> left{at.h_prev, at.h_row, plan.h_k};
   if constexpr (Phase::second) {
-    s.row = padded<Real>(f.size.hidden);
-    s.a = f.operand + at.tape_row * s.row;
+    left.row = padded<Real>(f.size.hidden);
+    left.a = f.operand + at.tape_row * left.row;
   }
   if (!f.packed)
     return add_direct(Phase::layout, h, at.panel,
-                      Matrix<Real>{Phase::matrix(f.weights), plan.units, plan.h_k}, s.a, s.row,
-                      static_cast<const int32_t*>(nullptr), at.rows, acc, acc_row);
-  multiply(s, plan.h_weights(panel), plan.h_k, 0, h.count, at.rows, acc + h.first * lanes<Real>,
+                      Matrix<Real>{Phase::matrix(f.weights), plan.units, plan.h_k}, left.a,
+                      left.row, static_cast<const int32_t*>(nullptr), at.rows, acc, acc_row);
+  multiply(left, plan.h_weights(panel), plan.h_k, 0, h.count, at.rows, acc + h.first * lanes<Real>,
            acc_row, ahead);
 }
 
@@ -238,8 +238,8 @@ void input_product(const Forward<Real>& f, Real* input, const Worker& me) {
       if (f.tokens) {
         add_tokens(f.tokens + row, rows, plan.x_weights(w), plan.x_k, x.count, acc, width);
       } else {
-        const Segment<Real> s{f.x.base + row * x_row, x_row, plan.x_k};
-        multiply(s, plan.x_weights(w), plan.x_k, 0, x.count, rows, acc, width, ahead);
+        const LeftOperand<Real> left{f.x.base + row * x_row, x_row, plan.x_k};
+        multiply(left, plan.x_weights(w), plan.x_k, 0, x.count, rows, acc, width, ahead);
       }
       for (int m = 0; m < rows; ++m)
         __builtin_memcpy(input_row(input, total, panel, row + m, Phase::x.count), acc + m * width,
@@ -251,7 +251,7 @@ void input_product(const Forward<Real>& f, Real* input, const Worker& me) {
 template <class Cell, class Real>
 void forward(const Forward<Real>& f, const Worker& me) {
   const FlushDenormals mode;
-  using First = typename Cell::First;
+  using First = Cell::First;
   for (index p = 0; p < f.time.steps; ++p) {
     forward_phase<First>(f, f.packed, p, me);
     if constexpr (Cell::two_phases) {

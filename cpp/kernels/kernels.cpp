@@ -12,7 +12,7 @@ namespace {
 
 template <class Cell, class Real>
 Sizes sizes(const Size& s) {
-  using First = typename Cell::First;
+  using First = Cell::First;
   constexpr Layout layout = First::layout;
   Sizes n{};
   const PhasePlan<First, Real> plan(s);
@@ -24,7 +24,7 @@ Sizes sizes(const Size& s) {
   n.padded_hidden = padded<Real>(s.hidden);
   n.padded_output = padded<Real>(s.output);
   if constexpr (Cell::two_phases) {
-    const Tape<Real> tape = Cell::second_tape(s, TapeData<Real>{});
+    const TapeColumns<Real> tape = Cell::second_tape(s, TapeData<Real>{});
     n.packed_forward += PhasePlan<typename Cell::Second, Real>(s).size();
     n.projected_per_row =
         tape.layout.template panels<Real>(tape.units) * tape.layout.template width<Real>();

@@ -20,7 +20,7 @@ inline constexpr long chain = 256;
 
 // A left operand: `repeat` pieces of k columns, `jump` apart; rows `row` apart.
 template <class Real>
-struct Segment {
+struct LeftOperand {
   const Real* a;
   long row;
   long k;
@@ -45,14 +45,15 @@ struct Ahead {
 };
 
 template <class Real, int M, int N>
-void multiply_tile(const Segment<Real>& s, const Real* w, Real* acc, long acc_row, Ahead& ahead) {
+void multiply_tile(const LeftOperand<Real>& operand, const Real* w, Real* acc, long acc_row,
+                   Ahead& ahead) {
   Vec<Real> c[M][N] = {};
-  const long row = s.row, step = ahead.step;
+  const long row = operand.row, step = ahead.step;
   const char* next = ahead.at;
-  for (long piece = 0; piece < s.repeat; ++piece) {
-    const Real* a = s.a + piece * s.jump;
+  for (long piece = 0; piece < operand.repeat; ++piece) {
+    const Real* a = operand.a + piece * operand.jump;
 #pragma GCC unroll 4
-    for (long k = 0; k < s.k; ++k, w += N * lanes<Real>) {
+    for (long k = 0; k < operand.k; ++k, w += N * lanes<Real>) {
       if constexpr (M > 2) {  // narrower tiles are never one of many
         fetch(next);
         next += step;
@@ -107,7 +108,7 @@ void outer_tile(const Run<Real>* run, int runs, long first, const Real* g, long 
 }
 
 template <class Real>
-using MultiplyTile = void (*)(const Segment<Real>&, const Real*, Real*, long, Ahead&);
+using MultiplyTile = void (*)(const LeftOperand<Real>&, const Real*, Real*, long, Ahead&);
 template <class Real>
 using OuterTile = void (*)(const Run<Real>*, int, long, const Real*, long, Real*);
 
@@ -171,15 +172,16 @@ MultiplyTile<Real> multiply_of(int vectors, int rows) {
   }
 }
 
-// One pass: the whole segment, cut so that no accumulator sums more than `chain` products.
+// One pass: the whole operand, cut so that no accumulator sums more than `chain` products.
 template <class Real>
-inline void multiply_pass(MultiplyTile<Real> tile, const Segment<Real>& s, const Real* w, int width,
-                          Real* acc, long acc_row, Ahead& ahead) {
-  const long pieces = most(chain / s.k, 1);
-  for (long piece = 0; piece < s.repeat; piece += pieces)
-    for (long k = 0; k < s.k; k += chain) {
-      const long depth = least(chain, s.k - k), repeat = least(pieces, s.repeat - piece);
-      tile({s.a + piece * s.jump + k, s.row, depth, repeat, s.jump}, w, acc, acc_row, ahead);
+inline void multiply_pass(MultiplyTile<Real> tile, const LeftOperand<Real>& left, const Real* w,
+                          int width, Real* acc, long acc_row, Ahead& ahead) {
+  const long pieces = most(chain / left.k, 1);
+  for (long piece = 0; piece < left.repeat; piece += pieces)
+    for (long k = 0; k < left.k; k += chain) {
+      const long depth = least(chain, left.k - k), repeat = least(pieces, left.repeat - piece);
+      tile({left.a + piece * left.jump + k, left.row, depth, repeat, left.jump}, w, acc, acc_row,
+           ahead);
       w += depth * repeat * width * lanes<Real>;
     }
 }
@@ -187,12 +189,12 @@ inline void multiply_pass(MultiplyTile<Real> tile, const Segment<Real>& s, const
 // acc[m][v] += Σ a[m][k] w[k][v] for a panel of `vectors` vectors, in passes as wide as the tile.
 // A pass holds `pass_k` rows of weights; the product starts at its row `first_k`.
 template <class Real>
-inline void multiply(const Segment<Real>& segment, const Real* w, long pass_k, long first_k,
+inline void multiply(const LeftOperand<Real>& left, const Real* w, long pass_k, long first_k,
                      int vectors, int rows, Real* acc, long acc_row, Ahead& ahead) {
   const int width = tile_vectors(vectors);
   const MultiplyTile<Real> tile = multiply_of<Real>(width, rows);
   for (int v = 0; v < vectors; v += width)
-    multiply_pass(tile, segment, w + (pass_k * v + first_k * width) * lanes<Real>, width,
+    multiply_pass(tile, left, w + (pass_k * v + first_k * width) * lanes<Real>, width,
                   acc + v * lanes<Real>, acc_row, ahead);
 }
 

@@ -34,6 +34,12 @@ struct Chunk {
       if (next.row == r.count) next = {next.run + 1, 0};
     }
   }
+
+  long rows() const {
+    long n = 0;
+    for (int i = 0; i < runs; ++i) n += run[i].count;
+    return n;
+  }
 };
 
 template <class Real>
@@ -49,15 +55,53 @@ void outer(const Chunk<Real>& chunk, long first, const Real* g, long g_row, int 
   tile(chunk.run, chunk.runs, first, g, g_row, acc);
 }
 
+// A chunk whose columns lie as in its operand, or copied as the tiles take them.
+template <class Real>
+struct Columns {
+  Chunk<Real> chunk;
+  long tile;  // from one copied tile to the next; 0: not copied
+
+  long first(const RowTiles& tiles, long i) const { return tile ? i * tile : tiles.begin(i); }
+};
+
+// [tile][row][max_rows]. Every panel reads the columns again, and those of rows that lie a power of
+// two apart share a few sets of the cache.
+template <class Real>
+Columns<Real> copy_columns(const Chunk<Real>& chunk, long k, int highest, Real* copy) {
+  constexpr index block = 8;  // rows whose lines stay near from one tile to the next
+  const RowTiles tiles(0, k, highest);
+  Columns<Real> copied{chunk, chunk.rows() * max_rows};
+  for (int i = 0; i < chunk.runs; ++i) {
+    const Run<Real>& run = chunk.run[i];
+    copied.chunk.run[i].a = copy;
+    copied.chunk.run[i].a_stride = max_rows;
+    for (index r = 0; r < run.count; r += block) {
+      const index rows = least(block, run.count - r);
+      for (long t = 0; t < tiles.tiles; ++t) {
+        const long first = tiles.begin(t), width = tiles.begin(t + 1) - first;
+        const Real* from = run.a + r * run.a_stride + first;
+        Real* to = copy + t * copied.tile;
+        for (index n = 0; n < rows; ++n, from += run.a_stride, to += max_rows)
+          if (first + max_rows <= k)  // a fixed size is faster; what is too much is never read
+            __builtin_memcpy(to, from, max_rows * sizeof(Real));
+          else
+            __builtin_memcpy(to, from, width * sizeof(Real));
+      }
+      copy += rows * max_rows;
+    }
+  }
+  return copied;
+}
+
 // sums[pass][k][vectors of the pass] += the chunk's share.
 template <class Real>
-void add_chunk(const Chunk<Real>& chunk, const Real* g, long g_row, int vectors, long k,
+void add_chunk(const Columns<Real>& columns, const Real* g, long g_row, int vectors, long k,
                Real* sums) {
   const int width = tile_vectors(vectors);
   for (int v = 0; v < vectors; v += width) {
     const RowTiles tiles(0, k, tile_rows(width));
     for (long i = 0; i < tiles.tiles; ++i)
-      outer(chunk, tiles.begin(i), g + v * lanes<Real>, g_row,
+      outer(columns.chunk, columns.first(tiles, i), g + v * lanes<Real>, g_row,
             static_cast<int>(tiles.begin(i + 1) - tiles.begin(i)), width,
             sums + (k * v + tiles.begin(i) * width) * lanes<Real>);
   }
@@ -129,23 +173,35 @@ void add_bias_chunk(const Chunk<Real>& chunk, const Real* g, long g_row, int vec
 // `slots` of a tape.
 template <class Real>
 struct GradientProduct {
-  Tape<Real> tape;
+  TapeColumns<Real> tape;
   Runs<Real> runs;  // the operand; beside tokens only the rows count
   const int32_t* tokens;
   long k;
   Real* dw;
   Real* db;
 
+  static constexpr long worth_copying = 8;  // panels that read the columns
+
   long panels() const { return tape.layout.template panels<Real>(tape.units); }
   long panel_sums() const { return tape.slots.count * (k + 1) * lanes<Real>; }
+  int highest() const { return highest_tile(tape.slots.count); }
+  long scratch(int threads) const {
+    const long copy = tokens ? 0 : blocks_of(k, highest()) * gradient_rows * max_rows;
+    return blocks_of(panels(), threads) * panel_sums() + copy;
+  }
 
   void run(const Worker& me, Real* scratch) const {
     const Share mine = share(panels(), me);
+    const bool copies = !tokens && mine.end - mine.begin >= worth_copying;
     const auto sums = [&](long panel) { return scratch + (panel - mine.begin) * panel_sums(); };
     __builtin_memset(scratch, 0, (mine.end - mine.begin) * panel_sums() * sizeof(Real));
     for (typename Chunk<Real>::Cursor next; next.run < runs.size;) {
-      const Chunk<Real> chunk(runs, next);
-      for (long panel = mine.begin; panel < mine.end; ++panel) add(chunk, panel, sums(panel));
+      const Columns<Real> lying{Chunk<Real>(runs, next), 0};
+      const auto copied = copies ? copy_columns(lying.chunk, k, highest(), sums(mine.end)) : lying;
+      for (long panel = mine.begin; panel < mine.end; ++panel) {
+        const bool fits = highest_tile(slots(panel).count) == highest();
+        add(fits ? copied : lying, panel, sums(panel));
+      }
       if (!me.proceed(me.team, me.index)) return;
     }
     for (long panel = mine.begin; panel < mine.end; ++panel) finish(panel, sums(panel));
@@ -156,15 +212,15 @@ struct GradientProduct {
     return tape.layout.template within<Real>(tape.slots, panel, tape.units);
   }
 
-  void add(const Chunk<Real>& chunk, long panel, Real* sums) const {
+  void add(const Columns<Real>& columns, long panel, Real* sums) const {
     const Slots s = slots(panel);
     const long width = tape.layout.template width<Real>();
     const Real* g = tape.data + panel * tape.rows * width + s.first * lanes<Real>;
     if (tokens)
-      add_tokens_gradient(chunk, tokens, g, width, s.count, k, sums);
+      add_tokens_gradient(columns.chunk, tokens, g, width, s.count, k, sums);
     else
-      add_chunk(chunk, g, width, s.count, k, sums);
-    if (db) add_bias_chunk(chunk, g, width, s.count, sums + s.count * k * lanes<Real>);
+      add_chunk(columns, g, width, s.count, k, sums);
+    if (db) add_bias_chunk(columns.chunk, g, width, s.count, sums + s.count * k * lanes<Real>);
   }
 
   void finish(long panel, const Real* sums) const {
@@ -206,10 +262,10 @@ template <class Cell, class Real>
 index gradient_scratch(const Size& size, int threads) {
   WeightGradient<Real> g{};
   g.size = size;
-  long most_sums = 0;
+  long needed = 0;
   for (const auto& product : GradientProducts<Cell, Real>(g).product)
-    most_sums = most(most_sums, blocks_of(product.panels(), threads) * product.panel_sums());
-  return most_sums;
+    needed = most(needed, product.scratch(threads));
+  return needed;
 }
 
 template <class Cell, class Real>

@@ -1,5 +1,6 @@
 #include "spec.hpp"
 
+#include <initializer_list>
 #include <stdexcept>
 
 namespace rnnfast {
@@ -17,31 +18,42 @@ index sum(index a, index b) {
   return r;
 }
 
+using Shape = std::initializer_list<index>;
+
+index count_of(Shape shape) {
+  index count = 1;
+  for (index n : shape) count = product(count, n);
+  return count;
+}
+
+// Calls visit(name, member of Weights, shape) for the parameters of a layer and direction, in the
+// order in which they lie.
+template <class Real, class Visit>
+void for_each_part(const Spec& spec, index layer, Visit visit) {
+  using W = Weights<Real>;
+  const index gates = product(spec.traits().gates, spec.hidden);
+  visit("weight_ih", &W::w_ih, Shape{gates, spec.layer_input(layer)});
+  visit("weight_hh", &W::w_hh, Shape{gates, spec.output()});
+  if (spec.bias) visit("bias_ih", &W::b_ih, Shape{gates});
+  if (spec.bias) visit("bias_hh", &W::b_hh, Shape{gates});
+  if (spec.projection) visit("weight_hr", &W::w_hr, Shape{spec.projection, spec.hidden});
+}
+
 }  // namespace
 
 std::vector<Parameter> parameters(const Spec& spec) {
   std::vector<Parameter> all;
   index offset = 0;
-  const auto add = [&](const std::string& name, std::vector<index> shape) {
-    all.push_back({name, shape, offset});
-    index count = 1;
-    for (index n : shape) count = product(count, n);
-    offset = sum(offset, count);
-  };
-  const index gates = product(spec.traits().gates, spec.hidden);
   product(spec.directions, spec.output());
   for (index layer = 0; layer < spec.layers; ++layer)
     for (int direction = 0; direction < spec.directions; ++direction) {
       const std::string suffix = "_l" + std::to_string(layer) + (direction ? "_reverse" : "");
-      add("weight_ih" + suffix, {gates, spec.layer_input(layer)});
-      add("weight_hh" + suffix, {gates, spec.output()});
-      if (spec.bias) {
-        add("bias_ih" + suffix, {gates});
-        add("bias_hh" + suffix, {gates});
-      }
-      if (spec.projection) add("weight_hr" + suffix, {spec.projection, spec.hidden});
+      for_each_part<float>(spec, layer, [&](const char* name, auto, Shape shape) {
+        all.push_back({name + suffix, shape, offset});
+        offset = sum(offset, count_of(shape));
+      });
     }
-  product(offset, 8 * 16);  // bytes, with room for padded copies
+  product(offset, index{8} * 16);  // bytes, with room for padded copies
   return all;
 }
 
@@ -51,5 +63,25 @@ index parameter_count(const Spec& spec) {
   for (index n : all.back().shape) count *= n;
   return all.back().offset + count;
 }
+
+template <class Real>
+Weights<Real> weights(const Spec& spec, Real* flat, index layer, int direction) {
+  Weights<Real> w{};
+  for (index l = 0; l <= layer; ++l)
+    for (int d = 0; d < (l < layer ? spec.directions : direction + 1); ++d) {
+      w = {};
+      for_each_part<Real>(spec, l, [&](const char*, auto part, Shape shape) {
+        w.*part = flat;
+        flat += count_of(shape);
+      });
+    }
+  return w;
+}
+
+#define RNNFAST_INSTANTIATE(Real) template Weights<Real> weights(const Spec&, Real*, index, int);
+RNNFAST_INSTANTIATE(float)
+RNNFAST_INSTANTIATE(double)
+RNNFAST_INSTANTIATE(const float)
+RNNFAST_INSTANTIATE(const double)
 
 }  // namespace rnnfast

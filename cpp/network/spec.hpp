@@ -39,23 +39,6 @@ index parameter_count(const Spec& spec);
 
 // The parameters of one layer and direction inside the flat buffer.
 template <class Real>
-Weights<Real> weights(const Spec& spec, Real* flat, index layer, int direction) {
-  const index gates = spec.traits().gates * spec.hidden, out = spec.output();
-  const auto count = [&](index l) {
-    return gates * (spec.layer_input(l) + out + (spec.bias ? 2 : 0)) +
-           spec.projection * spec.hidden;
-  };
-  Real* p = flat;
-  if (layer) p += spec.directions * (count(0) + (layer - 1) * count(1));
-  p += direction * count(layer);
-  Weights<Real> w{};
-  const auto take = [&](index n) { return n ? (p += n) - n : nullptr; };
-  w.w_ih = take(gates * spec.layer_input(layer));
-  w.w_hh = take(gates * out);
-  w.b_ih = take(spec.bias ? gates : 0);
-  w.b_hh = take(spec.bias ? gates : 0);
-  w.w_hr = take(spec.projection * spec.hidden);
-  return w;
-}
+Weights<Real> weights(const Spec& spec, Real* flat, index layer, int direction);
 
 }  // namespace rnnfast

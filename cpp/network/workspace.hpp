@@ -35,7 +35,7 @@ class Buffer {
   T* release() { return std::exchange(data_, nullptr); }
 
  private:
-  void swap(Buffer& other) {
+  void swap(Buffer& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(count_, other.count_);
   }

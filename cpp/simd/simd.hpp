@@ -41,9 +41,9 @@ struct VectorOf {
 };
 
 template <class Real>
-using Vec = typename VectorOf<Real>::type;
+using Vec = VectorOf<Real>::type;
 template <class Real>
-using IntVec = typename VectorOf<typename Bits<Real>::type>::type;
+using IntVec = VectorOf<typename Bits<Real>::type>::type;
 
 template <class Real>
 inline constexpr long lanes = vector_bytes / static_cast<long>(sizeof(Real));
@@ -93,19 +93,31 @@ inline void store_first(Real* p, Vec<Real> v, long n) {
   for (long i = 0; i < n; ++i) p[i] = v[i];
 }
 
+template <long... i>
+struct Indices {};
+
+// 0 … n - 1
+template <long n, long... i>
+constexpr auto up_to() {
+  if constexpr (n == 0)
+    return Indices<i...>{};
+  else
+    return up_to<n - 1, n - 1, i...>();
+}
+
 // In-place transposition of a square of vectors: log2(lanes) rounds that each exchange the
 // off-diagonal halves of blocks of doubling size.
+template <class Real, long half, long... i>
+inline void exchange(Vec<Real>& a, Vec<Real>& b, Indices<i...>) {
+  constexpr long n = lanes<Real>;
+  const Vec<Real> low = __builtin_shufflevector(a, b, (i & half ? n + i - half : i)...);
+  b = __builtin_shufflevector(a, b, (i & half ? n + i : i + half)...);
+  a = low;
+}
+
 template <class Real, long half>
 inline void exchange(Vec<Real>& a, Vec<Real>& b) {
-  IntVec<Real> low, high;
-  for (long i = 0; i < lanes<Real>; ++i) {
-    const bool upper = i & half;
-    low[i] = upper ? lanes<Real> + i - half : i;
-    high[i] = upper ? lanes<Real> + i : i + half;
-  }
-  const Vec<Real> x = __builtin_shuffle(a, b, low);
-  b = __builtin_shuffle(a, b, high);
-  a = x;
+  exchange<Real, half>(a, b, up_to<lanes<Real>>());
 }
 
 template <class Real, long half = 1>

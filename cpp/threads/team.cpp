@@ -215,7 +215,7 @@ Team& team() {
 int usable_cores() {
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) != 0)
-    return std::max(1u, std::thread::hardware_concurrency());
+    return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   std::set<std::string> cores;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &set)) continue;
@@ -259,6 +259,10 @@ Lease::Lease(int threads, bool (*interrupted)()) : threads_(1), watch_(interrupt
   threads_ = shared.reserve(threads);
 }
 
+void Lease::run(int count, const std::function<void(const Worker&)>& job) {
+  run(count, false, job);
+}
+
 void Lease::run(int count, bool split_units, const std::function<void(const Worker&)>& job) {
   bool finished;
   if (team_ && count > 1) {
@@ -275,7 +279,7 @@ void Lease::parallel(index n, double cost, const std::function<void(index, index
   constexpr double worth_waking = 200e3;
   const int count = static_cast<int>(std::min<index>(
       static_cast<double>(n) * cost < worth_waking ? 1 : threads_, std::max<index>(n, 1)));
-  run(count, false,
+  run(count,
       [&](const Worker& me) { job(n * me.index / me.count, n * (me.index + 1) / me.count); });
 }
 

@@ -6,6 +6,7 @@
 #include <functional>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace rnnfast::test {
@@ -21,7 +22,9 @@ std::vector<Test>& tests();
 void fail(const char* file, int line, const std::string& what);
 
 struct Registration {
-  Registration(const char* name, std::function<void()> body) { tests().push_back({name, body}); }
+  Registration(const char* name, std::function<void()> body) {
+    tests().push_back({name, std::move(body)});
+  }
 };
 
 using Random = std::mt19937_64;

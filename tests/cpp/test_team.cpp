@@ -52,8 +52,7 @@ TEST(team_meets_between_phases) {
 TEST(team_does_many_small_runs) {
   Lease lease(3, never);
   std::vector<long> sum(3, 0);
-  for (int i = 0; i < 20000; ++i)
-    lease.run(3, false, [&](const Worker& me) { sum[me.index] += i; });
+  for (int i = 0; i < 20000; ++i) lease.run(3, [&](const Worker& me) { sum[me.index] += i; });
   for (long s : sum) CHECK(s == 19999L * 20000 / 2);
 }
 
@@ -62,7 +61,7 @@ TEST(team_wakes_workers_that_have_gone_to_sleep) {
   for (int i = 0; i < 10; ++i) {
     std::atomic<int> runs{0};
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    lease.run(4, false, [&](const Worker&) { ++runs; });
+    lease.run(4, [&](const Worker&) { ++runs; });
     CHECK(runs == 4);
   }
 }

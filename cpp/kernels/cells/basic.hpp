@@ -21,7 +21,7 @@ inline Vec<Real> apply(Nonlinearity f, Vec<Real> a) {
 
 // φ'(a) · dh from h = φ(a).
 template <class Real>
-inline Vec<Real> derive(Nonlinearity f, Vec<Real> h, Vec<Real> dh) {
+inline Vec<Real> times_slope(Nonlinearity f, Vec<Real> h, Vec<Real> dh) {
   switch (f) {
     case Nonlinearity::tanh: return dh * (Real{1} - h * h);
     case Nonlinearity::relu: return h <= Real{0} ? Vec<Real>{} : dh;
@@ -70,7 +70,7 @@ struct Basic {
       Real* da = g.gates + (at.panel * g.time.taped() + at.tape_row + m) * width;
       for (int v = 0; v < vectors; ++v)
         store(da + v * lanes<Real>,
-              RNNFAST_ISA::derive<Real>(
+              times_slope<Real>(
                   g.size.nonlinearity,
                   load_first(h + v * lanes<Real>, g.size.hidden - unit - v * lanes<Real>),
                   load(acc + v * lanes<Real>)));

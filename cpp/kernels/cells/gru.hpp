@@ -50,24 +50,18 @@ struct Gru {
   static constexpr Slots dx{0, 3}, dh{1, 3};
 
   static void derive(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
-    constexpr Layout columns = one_gate_layout(0);
     constexpr long w = lanes<Real>;
-    const int vectors = columns.vectors_of<Real>(at.panel, g.size.hidden);
-    for (int v = 0; v < vectors; ++v) {
-      const long unit = columns.unit<Real>(at.panel, v);
-      Real* tape = g.gates + (unit / w * g.time.taped() + at.tape_row) * 4 * w;
-      for (int m = 0; m < at.rows; ++m, tape += 4 * w) {
-        const Vec<Real> n = load(tape), r = load(tape + w), z = load(tape + 2 * w);
-        const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, g.size.hidden - unit);
-        const Vec<Real> dh = load(acc + m * columns.width<Real>() + v * w);
-        const Vec<Real> dn = dh * (Real{1} - z) * (Real{1} - n * n);
-        store(tape + w, dn * load(tape + 3 * w) * r * (Real{1} - r));
-        store(tape + 2 * w, dh * (h - n) * z * (Real{1} - z));
-        store(tape, dn);
-        store(tape + 3 * w, dn * r);
-        store(g.dh + (at.b + m) * padded<Real>(g.size.output) + unit, dh * z);
-      }
-    }
+    const auto row = [&](int m, long unit, Real* tape, const Real* sum) {
+      const Vec<Real> n = load(tape), r = load(tape + w), z = load(tape + 2 * w), dh = load(sum);
+      const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, g.size.hidden - unit);
+      const Vec<Real> dn = dh * (Real{1} - z) * (Real{1} - n * n);
+      store(tape + w, dn * load(tape + 3 * w) * r * (Real{1} - r));
+      store(tape + 2 * w, dh * (h - n) * z * (Real{1} - z));
+      store(tape, dn);
+      store(tape + 3 * w, dn * r);
+      store(g.dh + (at.b + m) * padded<Real>(g.size.output) + unit, dh * z);
+    };
+    for_each_unit<4>(at, g.size.hidden, g.gates, g.time.taped(), acc, row);
   }
 };
 

@@ -53,35 +53,23 @@ struct Candidate {
   static const Real* matrix(const Weights<const Real>& w) { return w.w_hh; }
   static const Real* bias(const Weights<const Real>& w) { return w.b_hh; }
 
-  static Real* gates(const Forward<Real>& f, const Place<Real>& at, long unit) {
-    return f.gates + (unit / lanes<Real> * at.tape_rows + at.tape_row) * 3 * lanes<Real>;
-  }
-
   static void start(const Forward<Real>& f, const Place<Real>& at, Real* acc) {
-    constexpr long w = lanes<Real>;
-    const int vectors = layout.vectors_of<Real>(at.panel, f.size.hidden);
-    for (int v = 0; v < vectors; ++v) {
-      const Real* tape = gates(f, at, layout.unit<Real>(at.panel, v));
-      for (int m = 0; m < at.rows; ++m) {
-        Real* sum = acc + m * layout.width<Real>() + v * w;
-        store(sum, load(sum) + load(tape + m * 3 * w));
-      }
-    }
+    const auto row = [](int, long, const Real* tape, Real* sum) {
+      store(sum, load(sum) + load(tape));
+    };
+    for_each_unit<3>(at, f.size.hidden, f.gates, at.tape_rows, acc, row);
   }
 
   static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
     constexpr long w = lanes<Real>;
-    const int vectors = layout.vectors_of<Real>(at.panel, f.size.hidden);
-    for (int v = 0; v < vectors; ++v) {
-      const long unit = layout.unit<Real>(at.panel, v), left = f.size.hidden - unit;
-      Real* tape = gates(f, at, unit);
-      for (int m = 0; m < at.rows; ++m, tape += 3 * w) {
-        const Vec<Real> n = tanh<Real>(load(acc + m * layout.width<Real>() + v * w));
-        const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, left);
-        store(tape, n);
-        store_first(f.y.at(at.t, at.b + m) + unit, n + load(tape + 2 * w) * (h - n), left);
-      }
-    }
+    const auto row = [&](int m, long unit, Real* tape, const Real* sum) {
+      const long left = f.size.hidden - unit;
+      const Vec<Real> n = tanh<Real>(load(sum));
+      const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, left);
+      store(tape, n);
+      store_first(f.y.at(at.t, at.b + m) + unit, n + load(tape + 2 * w) * (h - n), left);
+    };
+    for_each_unit<3>(at, f.size.hidden, f.gates, at.tape_rows, acc, row);
   }
 };
 
@@ -98,24 +86,18 @@ struct GruResetBefore {
   }
 
   static void derive(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
-    constexpr Layout columns = one_gate_layout(0);
     constexpr long w = lanes<Real>;
-    const int vectors = columns.vectors_of<Real>(at.panel, g.size.hidden);
-    for (int v = 0; v < vectors; ++v) {
-      const long unit = columns.unit<Real>(at.panel, v);
-      Real* tape = g.gates + (unit / w * g.time.taped() + at.tape_row) * 3 * w;
-      for (int m = 0; m < at.rows; ++m, tape += 3 * w) {
-        const Vec<Real> n = load(tape), z = load(tape + 2 * w);
-        const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, g.size.hidden - unit);
-        const Vec<Real> dh = load(acc + m * columns.width<Real>() + v * w);
-        store(tape, dh * (Real{1} - z) * (Real{1} - n * n));
-        store(tape + 2 * w, dh * (h - n) * z * (Real{1} - z));
-        store(carry(g, at, m, unit), dh * z);
-      }
-    }
+    const auto row = [&](int m, long unit, Real* tape, const Real* sum) {
+      const Vec<Real> n = load(tape), z = load(tape + 2 * w), dh = load(sum);
+      const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, g.size.hidden - unit);
+      store(tape, dh * (Real{1} - z) * (Real{1} - n * n));
+      store(tape + 2 * w, dh * (h - n) * z * (Real{1} - z));
+      store(carry(g, at, m, unit), dh * z);
+    };
+    for_each_unit<3>(at, g.size.hidden, g.gates, g.time.taped(), acc, row);
   }
 
-  static Tape<Real> second_tape(const Size& s, const TapeData<Real>& data) {
+  static TapeColumns<Real> second_tape(const Size& s, const TapeData<Real>& data) {
     return {data.gates, First::layout, {0, 1}, s.hidden, data.rows};
   }
   template <class T>
@@ -126,21 +108,15 @@ struct GruResetBefore {
 
   // acc: d(r ∘ h).
   static void derive_second(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
-    constexpr Layout columns = one_gate_layout(0);
     constexpr long w = lanes<Real>;
-    const int vectors = columns.vectors_of<Real>(at.panel, g.size.hidden);
-    for (int v = 0; v < vectors; ++v) {
-      const long unit = columns.unit<Real>(at.panel, v);
-      Real* tape = g.gates + (unit / w * g.time.taped() + at.tape_row) * 3 * w;
-      for (int m = 0; m < at.rows; ++m, tape += 3 * w) {
-        const Vec<Real> r = load(tape + w);
-        const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, g.size.hidden - unit);
-        const Vec<Real> d = load(acc + m * columns.width<Real>() + v * w);
-        store(tape + w, d * h * r * (Real{1} - r));
-        Real* sum = carry(g, at, m, unit);
-        store(sum, load(sum) + d * r);
-      }
-    }
+    const auto row = [&](int m, long unit, Real* tape, const Real* sum) {
+      const Vec<Real> r = load(tape + w), d = load(sum);
+      const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, g.size.hidden - unit);
+      store(tape + w, d * h * r * (Real{1} - r));
+      Real* dh = carry(g, at, m, unit);
+      store(dh, load(dh) + d * r);
+    };
+    for_each_unit<3>(at, g.size.hidden, g.gates, g.time.taped(), acc, row);
   }
 };
 

@@ -25,12 +25,19 @@ struct LstmGates {
   static const Real* matrix(const Weights<const Real>& w) { return w.w_hh; }
   static const Real* bias(const Weights<const Real>& w) { return w.b_hh; }
 
-  static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
+  // Gates of all rows first: the rows do not wait for each other, tanh(c_t) does for them.
+  static void finish(const Forward<Real>& f, const Place<Real>& at, Real* acc) {
     constexpr long n = lanes<Real>;
     const long hidden = padded<Real>(f.size.hidden), unit = at.panel * n;
+    for (Real* gate = acc; gate != acc + at.rows * 4 * n; gate += 4 * n) {
+      store(gate, sigmoid<Real>(load(gate)));
+      store(gate + n, sigmoid<Real>(load(gate + n)));
+      store(gate + 2 * n, tanh<Real>(load(gate + 2 * n)));
+      store(gate + 3 * n, sigmoid<Real>(load(gate + 3 * n)));
+    }
     for (int m = 0; m < at.rows; ++m, acc += 4 * n) {
-      const Vec<Real> i = sigmoid<Real>(load(acc)), forget = sigmoid<Real>(load(acc + n));
-      const Vec<Real> g = tanh<Real>(load(acc + 2 * n)), o = sigmoid<Real>(load(acc + 3 * n));
+      const Vec<Real> i = load(acc), forget = load(acc + n), g = load(acc + 2 * n),
+                      o = load(acc + 3 * n);
       Real* state = f.c + (at.b + m) * hidden + unit;
       const Vec<Real> c = forget * load(state) + i * g;
       store(state, c);
@@ -82,27 +89,22 @@ struct LstmCell {
 
   // acc: dm of a panel of unit blocks.
   static void gate_gradients(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
-    constexpr Layout columns = one_gate_layout(0);
     constexpr long n = lanes<Real>;
     const long hidden = padded<Real>(g.size.hidden);
-    const int vectors = columns.vectors_of<Real>(at.panel, g.size.hidden);
-    for (int v = 0; v < vectors; ++v) {
-      const long unit = columns.unit<Real>(at.panel, v);
-      Real* tape = g.gates + (unit / n * g.time.taped() + at.tape_row) * 4 * n;
-      for (int m = 0; m < at.rows; ++m, tape += 4 * n) {
-        const Vec<Real> i = load(tape), forget = load(tape + n);
-        const Vec<Real> candidate = load(tape + 2 * n), o = load(tape + 3 * n);
-        const Vec<Real> t = tanh<Real>(load(g.cells + (at.tape_row + m) * hidden + unit));
-        const Vec<Real> dm = load(acc + m * columns.width<Real>() + v * n);
-        Real* state = g.dc + (at.b + m) * hidden + unit;
-        const Vec<Real> dc = load(state) + dm * o * (Real{1} - t * t);
-        store(state, dc * forget);
-        store(tape, dc * candidate * i * (Real{1} - i));
-        store(tape + n, dc * load(at.c_prev + m * hidden + unit) * forget * (Real{1} - forget));
-        store(tape + 2 * n, dc * i * (Real{1} - candidate * candidate));
-        store(tape + 3 * n, dm * t * o * (Real{1} - o));
-      }
-    }
+    const auto row = [&](int m, long unit, Real* tape, const Real* sum) {
+      const Vec<Real> i = load(tape), forget = load(tape + n);
+      const Vec<Real> candidate = load(tape + 2 * n), o = load(tape + 3 * n);
+      const Vec<Real> t = tanh<Real>(load(g.cells + (at.tape_row + m) * hidden + unit));
+      const Vec<Real> dm = load(sum);
+      Real* state = g.dc + (at.b + m) * hidden + unit;
+      const Vec<Real> dc = load(state) + dm * o * (Real{1} - t * t);
+      store(state, dc * forget);
+      store(tape, dc * candidate * i * (Real{1} - i));
+      store(tape + n, dc * load(at.c_prev + m * hidden + unit) * forget * (Real{1} - forget));
+      store(tape + 2 * n, dc * i * (Real{1} - candidate * candidate));
+      store(tape + 3 * n, dm * t * o * (Real{1} - o));
+    };
+    for_each_unit<4>(at, g.size.hidden, g.gates, g.time.taped(), acc, row);
   }
 
   static void derive(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
@@ -119,7 +121,7 @@ struct LstmCell {
     __builtin_memcpy(tape, acc, at.rows * width * sizeof(Real));
   }
 
-  static Tape<Real> second_tape(const Size& s, const TapeData<Real>& data) {
+  static TapeColumns<Real> second_tape(const Size& s, const TapeData<Real>& data) {
     return {data.projected, Second::layout, all_blocks, s.output, data.rows};
   }
   template <class T>

@@ -1,0 +1,87 @@
+#include "layers.hpp"
+
+#include <algorithm>
+
+#include "../dispatch/cpu.hpp"
+
+namespace rnnfast {
+
+double step_flops(const Spec& spec, const Size& size, index batch) {
+  const double gates = 2.0 * spec.traits().gates * static_cast<double>(size.hidden);
+  return static_cast<double>(batch) * (gates * static_cast<double>(size.input + size.output) +
+                                       2.0 * static_cast<double>(spec.projection * size.hidden));
+}
+
+Plan plan_for(const Spec& spec, const Size& size, const Sizes& sizes, index element,
+              const Sequences& sequences, bool tokens, int threads) {
+  const Timeline time = sequences.timeline(false);
+  const Work work{
+      .steps = time.steps,
+      .rows = time.total(),
+      .batch = time.rows(0),
+      .ragged = time.rows(0) * time.steps != time.total(),
+      .step_flops = step_flops(spec, size, time.rows(0)),
+      .panels = sizes.panels,
+      .weight_bytes = sizes.packed_forward * element,
+      .tokens = tokens,
+      .cache_bytes = second_level_cache(),
+  };
+  return plan(work, threads);
+}
+
+int pack_threads(index elements, const Lease& lease) {
+  constexpr index worth_waking = index{64} * 1024;
+  return elements < worth_waking ? 1 : lease.threads();
+}
+
+template <class Real>
+Buffer<Real> gather(const Sequences& sequences, const Rows<const Real>& user, index columns,
+                    Lease& lease) {
+  auto packed = buffer<Real>(sequences.rows(), columns);
+  lease.parallel(
+      sequences.timeline(false).steps, static_cast<double>(sequences.width() * columns),
+      [&](index begin, index end) { sequences.gather(user, columns, packed.data(), begin, end); });
+  return packed;
+}
+
+template <class Real>
+void scatter(const Sequences& sequences, const Real* packed, index columns, const Rows<Real>& user,
+             Lease& lease) {
+  lease.parallel(std::max<index>(sequences.width(), 1),
+                 static_cast<double>(sequences.steps() * columns), [&](index begin, index end) {
+                   sequences.scatter(packed, columns, user, begin,
+                                     std::min(end, sequences.width()));
+                 });
+}
+
+template <class Real>
+Buffer<Real> drop(const Spec& spec, const Tape<Real>& tape, index layer, const Real* from,
+                  Lease& lease) {
+  const Sequences& sequences = tape.sequences;
+  const index width = spec.width(), batch = sequences.batch();
+  auto to = buffer<Real>(sequences.rows(), width);
+  const auto mask = table<Real>(*tape.instructions).dropout;
+  const uint64_t seed =
+      tape.dropout_seed + static_cast<uint64_t>(layer * sequences.steps() * batch * width);
+  const Timeline time = sequences.timeline(false);
+  lease.parallel(time.steps, 8.0 * static_cast<double>(batch * width), [&](index begin, index end) {
+    for (index t = begin; t < end; ++t)
+      for (index s = 0; s < time.rows(t); ++s) {
+        const Segment& segment = sequences.segments()[s];
+        const index row = time.offset[t] + s, user = (segment.start + t) * batch + segment.batch;
+        mask(from + row * width, to.data() + row * width, width,
+             seed + static_cast<uint64_t>(user * width), spec.dropout);
+      }
+  });
+  return to;
+}
+
+#define RNNFAST_INSTANTIATE(Real)                                                         \
+  template Buffer<Real> gather(const Sequences&, const Rows<const Real>&, index, Lease&); \
+  template void scatter(const Sequences&, const Real*, index, const Rows<Real>&, Lease&); \
+  template Buffer<Real> drop(const Spec&, const Tape<Real>&, index, const Real*, Lease&);
+RNNFAST_INSTANTIATE(float)
+RNNFAST_INSTANTIATE(double)
+template Buffer<int32_t> gather(const Sequences&, const Rows<const int32_t>&, index, Lease&);
+
+}  // namespace rnnfast

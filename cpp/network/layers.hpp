@@ -1,0 +1,62 @@
+// What the forward and the backward pass of a layer share: its plan, its rows, dropout.
+#pragma once
+
+#include "engine.hpp"
+#include "plan.hpp"
+
+namespace rnnfast {
+
+template <class Real>
+const CellKernels<Real>& kernels(const InstructionSet& set, Cell cell) {
+  return table<Real>(set).cell[static_cast<int>(cell)];
+}
+
+// Of a forward step of one layer and direction with `batch` rows.
+double step_flops(const Spec& spec, const Size& size, index batch);
+
+// `element`: bytes of one.
+Plan plan_for(const Spec& spec, const Size& size, const Sizes& sizes, index element,
+              const Sequences& sequences, bool tokens, int threads);
+
+// How many threads pack so many elements.
+int pack_threads(index elements, const Lease& lease);
+
+// A layer's input as rows that kernels can read, or tokens.
+template <class Real>
+struct LayerInput {
+  Rows<const Real> x;
+  const int32_t* tokens = nullptr;
+};
+
+template <class Real>
+Rows<Real> shifted(Rows<Real> rows, index columns) {
+  if (rows) rows.base += columns;
+  return rows;
+}
+
+template <class Real>
+Rows<const Real> read_only(const Rows<Real>& r) {
+  return {r.base, r.step, r.row, r.offset};
+}
+
+template <class Real>
+Rows<Real> packed_rows(Real* data, index width, const Sequences& sequences) {
+  return {data, 0, width, sequences.timeline(false).offset};
+}
+
+// Packed rows of the user's array.
+template <class Real>
+Buffer<Real> gather(const Sequences& sequences, const Rows<const Real>& user, index columns,
+                    Lease& lease);
+
+// The user's array from packed rows; zero past the lengths.
+template <class Real>
+void scatter(const Sequences& sequences, const Real* packed, index columns, const Rows<Real>& user,
+             Lease& lease);
+
+// Dropout of a layer's output, or of its gradient; element (t, b, j) of the padded batch decides.
+template <class Real>
+Buffer<Real> drop(const Spec& spec, const Tape<Real>& tape, index layer, const Real* from,
+                  Lease& lease);
+
+}  // namespace rnnfast
