@@ -12,10 +12,10 @@ TORCH = "torch==2.13.0"  # as in .ci/run: the newest may bring gigabytes of CUDA
 ENVIRONMENT = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
 
 
-def install_all(session: nox.Session, *tools: str) -> None:
+def install_all(session: nox.Session, *extras: str) -> None:
     """Install the package with the peers that it is compared with."""
     session.install(TORCH)
-    session.install(".[test,bench,parity]", *tools)
+    session.install(f".[{','.join(['test', 'bench', 'parity', *extras])}]")
 
 
 @nox.session
@@ -28,7 +28,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check form and types of Python, and the form of C++."""
-    install_all(session, "ruff", "mypy", "clang-format")
+    install_all(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")

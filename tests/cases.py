@@ -136,6 +136,15 @@ def changed(call: Call, change: Callable[[Array], Any]) -> Call:
     return replace(call, **{f.name: visit(getattr(call, f.name)) for f in fields(call)})
 
 
+def misaligned(v: Array, offset: int = 1) -> Array:
+    """Copy v to an address `offset` bytes past a multiple of 64."""
+    room = np.empty(v.nbytes + 64 + offset, np.uint8)
+    start = -room.ctypes.data % 64 + offset
+    copy = room[start : start + v.nbytes].view(v.dtype).reshape(v.shape)
+    copy[...] = v
+    return copy
+
+
 def draw_lengths(rng: np.random.Generator, T: int, B: int) -> Array:
     """Unsorted lengths, among them 0 and T."""
     n = rng.integers(0, T + 1, size=B)

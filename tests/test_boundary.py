@@ -140,7 +140,7 @@ def tried(layer: Any, call: Any, arguments: tuple[Any, ...]) -> Any:
     except (TypeError, ValueError) as error:
         event(f"refused: {type(error).__name__}")
         text = str(error)
-        assert text.startswith(f"{layer._cell}: ") and "\n" not in text
+        assert text.startswith(f"{layer._name}: ") and "\n" not in text
         assert "expected" in text or "needs" in text
         return None
     event("worked")

@@ -13,7 +13,18 @@ import pytest
 
 import rnnfast
 from boundary import CELLS, WIDTH, B, H, T, refused, unharmed, zeros
-from cases import VARIANTS, Array, build
+from cases import (
+    VARIANTS,
+    Array,
+    assert_equal,
+    build,
+    collect,
+    draw_call,
+    misaligned,
+    outcome,
+    pair,
+    unpair,
+)
 from processes import run_python
 
 # -- constructors -----------------------------------------------------------------------------
@@ -191,10 +202,6 @@ def test_repr_makes_the_same_layer(variant: str) -> None:
     }
 
 
-def misaligned(n: int) -> Array:
-    return np.zeros(4 * n + 1, np.uint8)[1:].view(np.float32)
-
-
 def read_only(n: int) -> Array:
     v = np.zeros(n, np.float32)
     v.flags.writeable = False
@@ -209,7 +216,7 @@ BUFFERS: dict[str, Callable[[int], Any]] = {
     "big-endian": lambda n: zeros(n, dtype=">f4"),
     "not contiguous": lambda n: zeros(2 * n)[::2],
     "zero stride": lambda n: np.broadcast_to(zeros(1), n),
-    "misaligned": misaligned,
+    "misaligned": lambda n: misaligned(zeros(n)),
     "read-only": read_only,
     "list": lambda n: [0.0] * n,
     "memory": lambda n: memoryview(zeros(n)),
@@ -247,6 +254,42 @@ def test_gradients_may_not_overwrite_the_parameters(cell: str) -> None:
     for out in (layer.flat, room[:-1]):
         with unharmed(layer), refused(ValueError, text):
             layer.backward(tape, out=out)
+
+
+def overlapping(v: Array, size: int, shared: int) -> tuple[Array, Array]:
+    """Make a buffer of `size`, and a copy of v whose first `shared` elements lie in it."""
+    room = np.empty(size + v.size - shared, v.dtype)
+    copy = room[size - shared :].reshape(v.shape)
+    copy[...] = v
+    return room[:size], copy
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(
+    ("name", "text"), [("x", "x, which the tape reads"), ("dy", "dy"), ("dstate", "dstate")]
+)
+def test_gradients_may_not_overwrite_what_they_are_made_of(
+    name: str, text: str, cell: str, rng: np.random.Generator
+) -> None:
+    layer = CELLS[cell](WIDTH, H, rng=rng)
+    call = draw_call(rng, layer, T, B)
+    expected = outcome(layer, call)
+    arrays = {"x": call.x, "dy": call.dy, "dstate": pair(call.dstate)[-1]}
+
+    def backward(shared: int) -> None:
+        out, copy = overlapping(arrays[name], layer.flat.size, shared)
+        given = arrays | {name: copy}
+        y, state, tape = layer.forward(given["x"], call.state)
+        dstate = unpair((*pair(call.dstate)[:-1], given["dstate"]))
+        grads = layer.backward(tape, given["dy"], dstate, out=out)
+        assert grads.flat is out
+        assert_equal(collect(y, state, grads), expected)
+
+    backward(shared=0)
+    for shared in (1, min(layer.flat.size, arrays[name].size)):
+        message = f"{cell}: out shares memory with {text}, expected another buffer"
+        with refused(ValueError, message):
+            backward(shared)
 
 
 def test_parameters_cannot_be_replaced() -> None:

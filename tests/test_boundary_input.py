@@ -21,6 +21,7 @@ from cases import (
     build,
     changed,
     draw_call,
+    misaligned,
     outcome,
     pair,
     twin,
@@ -51,14 +52,6 @@ def every_other(v: Array) -> Array:
     view = room[tuple(slice(None, None, 2) for _ in v.shape)]
     view[...] = v
     return view
-
-
-def misaligned(v: Array) -> Array:
-    """Copy to an odd address."""
-    room = np.zeros(v.nbytes + 1, np.uint8)
-    copy = room[1:].view(v.dtype).reshape(v.shape)
-    copy[...] = v
-    return copy
 
 
 def read_only(v: Array) -> Array:
@@ -193,6 +186,8 @@ def test_half_a_state_of_an_lstm_is_zero_in_the_other_half(rng: np.random.Genera
     for half, whole in [((h, None), (h, 0 * c)), ((None, c), (0 * h, c)), ([None] * 2, None)]:
         results = [replace(call, state=state, dstate=state) for state in (half, whole)]
         assert_equal(*(outcome(layer, each) for each in results))
+        pieces = [layer.stream(7, state).push(call.x) for state in (half, whole)]
+        np.testing.assert_array_equal(*pieces)
 
 
 @pytest.mark.parametrize("token", [np.int8(3), np.uint64(3), np.array(3), 3])
@@ -294,6 +289,25 @@ def test_steps_and_streams_keep_nan_apart(
 
 
 # -- nothing passed in is written to ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", ["float32", "float64", ">f4"])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_streams_copy_the_initial_state(
+    cell: str, batch_first: bool, given: str, rng: np.random.Generator
+) -> None:
+    layer = CELLS[cell](5, 9, 2, batch_first=batch_first, rng=rng)
+    call = draw_call(rng, layer, 6, 7)
+    pair(call.state)[0][0, 0, :3] = np.nan, np.inf, -0.0
+    initial = changed(call, lambda v: v.astype(given)).state
+    expected = layer(call.x, call.state)[0]
+    with layer.stream(7, initial) as stream:
+        for s, s_given in zip(pair(stream.state), pair(call.state), strict=True):
+            assert s.dtype == layer.dtype and s.tobytes() == s_given.tobytes()
+        for s in pair(initial):
+            s[...] = 3  # too late for the stream
+        np.testing.assert_array_equal(stream.push(call.x), expected)
 
 
 @pytest.mark.parametrize("given", [np.float32, np.int32])

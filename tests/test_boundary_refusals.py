@@ -234,8 +234,8 @@ def test_state(cell: str, state: Any, error: type[Exception], text: str) -> None
         for call in (layer, layer.forward, lambda x, s: layer.step(x[0], s)):
             with refused(error, text):
                 call(x, state)
-        with layer.stream(B, state) as stream, refused(error, text):
-            stream.push(x)
+        with refused(error, text):
+            layer.stream(B, state)
 
 
 @pytest.mark.parametrize(("cell", "dstate", "error", "text"), STATES)
@@ -251,6 +251,8 @@ def test_projected_and_unbatched_states_are_named_by_their_axes() -> None:
     text = "lstm: state[0] has shape (1, 2, 4), expected (L*D, B, P) = (1, 2, 2)"
     with refused(ValueError, text):
         lstm(zeros(T, B, WIDTH), (FIT, FIT))
+    with refused(ValueError, text):
+        lstm.stream(B, (FIT, FIT))
     text = "lstm: state[1] has shape (1, 2, 4), expected (L*D, H) = (1, 4)"
     with refused(ValueError, text):
         lstm(zeros(T, WIDTH), (zeros(1, 2), FIT))
@@ -332,6 +334,10 @@ def test_streams_refuse_what_they_cannot_do(layer: Any, cell: str) -> None:
     for batch, kind in [("2", "str"), (2.0, "float"), (True, "bool")]:
         with refused(TypeError, f"{cell}: batch is a {kind}, expected an integer"):
             layer.stream(batch)
+    huge = 2**31 - 1
+    state = (FIT, FIT) if cell == "lstm" else FIT
+    with pytest.raises(ValueError, match=rf"expected \(L\*D, B, H\) = \(1, {huge}, 4\)"):
+        layer.stream(huge, state)
     with layer.stream() as stream:
         pass
     with refused(ValueError, f"{cell}: the stream is closed, expected an open one"):
@@ -378,7 +384,7 @@ def test_tapes(layer: Any, cell: str) -> None:
     ]
     for make in strangers:
         other = make()
-        text = f"{other._cell}: tape was recorded by another layer, "
+        text = f"{other._name}: tape was recorded by another layer, "
         with refused(ValueError, text + "expected one from this layer's forward"):
             other.backward(tape)
     layer.backward(tape)
@@ -391,3 +397,19 @@ def test_tapes(layer: Any, cell: str) -> None:
             layer.backward(wrong)
     with pytest.raises(TypeError, match="No constructor defined"):
         rnnfast._core.Tape()
+
+
+def test_a_tape_used_while_its_backward_reads_the_arguments(layer: Any, cell: str) -> None:
+    y, _, tape = layer.forward(np.ones((T, B, WIDTH), np.float32))
+    inner = []
+
+    class Greedy:
+        def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+            inner.append(layer.backward(tape, y))
+            return y
+
+    text = "tape was used before, expected a fresh one: each forward serves one backward"
+    with unharmed(layer), refused(ValueError, f"{cell}: {text}"):
+        layer.backward(tape, Greedy())
+    expected = layer.backward(layer.forward(np.ones((T, B, WIDTH), np.float32))[2], y)
+    np.testing.assert_array_equal(inner[0].flat, expected.flat)

@@ -292,7 +292,11 @@ BAD_INPUT = {
     ),
     "threads 0": (
         "train text --threads 0",
-        r"threads.* 0",
+        r": --threads is 0, expected 1 to 1024",
+    ),
+    "threads 10000": (
+        "train text --threads 10000",
+        r": --threads is 10000, expected 1 to 1024",
     ),
     "no such option": (
         "train text --hiden 3",

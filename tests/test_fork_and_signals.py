@@ -68,6 +68,33 @@ stop.set()
     assert run_python(FORKING + code) == "{0} True"
 
 
+def test_fork_in_a_signal_handler_inside_a_call() -> None:
+    """The parent's call goes on; the child's, whose workers are not there, ends with an error.
+
+    The timer counts processor time: however busy the machine is, it ends inside the call.
+    """
+    code = """
+def fork(*_):
+    pids.append(os.fork())
+    if pids[0] == 0:
+        signal.alarm(200)
+
+pids = []
+long, x = rnnfast.GRU(64, 256, rng=0), np.zeros((12_000, 8), np.int32)
+signal.signal(signal.SIGVTALRM, fork)
+signal.setitimer(signal.ITIMER_VIRTUAL, 0.1)
+try:
+    long(x, num_threads=2)
+    end = "finished"
+except RuntimeError as error:
+    end = str(error)
+if pids == [0]:
+    os._exit(0 if end.startswith("the process was forked inside this call") and same() else 1)
+print(end, os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]), same())
+"""
+    assert run_python(FORKING + code) == "finished 0 True"
+
+
 def test_multiprocessing_with_fork() -> None:
     code = """
 with multiprocessing.get_context("fork").Pool(3) as pool:
@@ -150,6 +177,23 @@ signal.setitimer(signal.ITIMER_REAL, 0)
 print(set(seen))
 """
     assert run_python(code, RNNFAST_NUM_THREADS=threads) == "{True}"
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_signal_handler_has_subnormals(threads: str) -> None:
+    """The call that it interrupts flushes them to zero."""
+    code = """
+layer = rnnfast.GRU(64, 128, rng=0)
+x = np.zeros((8000, 8), np.int32)
+seen = []
+signal.signal(signal.SIGALRM, lambda *_: seen.append(subnormals_survive()))
+signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+while len(seen) < 8:
+    layer(x)
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(set(seen), subnormals_survive())
+"""
+    assert run_python(INTERRUPTED + code, RNNFAST_NUM_THREADS=threads) == "{True} True"
 
 
 # -- the end ------------------------------------------------------------------------------------

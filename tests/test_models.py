@@ -1,6 +1,8 @@
 """The character model: gradients, parity with PyTorch, composition, generation."""
 
+import copy as copies
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -161,6 +163,53 @@ def test_state_dict(rng):
     with pytest.raises(ValueError, match=r"missing: \['projection.bias'\], surplus: \['extra'\]"):
         other.load_state_dict(wrong)
     np.testing.assert_array_equal(other.flat, before)
+
+
+def test_parameters_change_in_place_alone(rng):
+    model = stack(("gru",), rng)
+    with pytest.raises(AttributeError, match="model: flat cannot be replaced, expected a change"):
+        model.flat = model.flat.copy()
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        model.parameters["projection.bias"] = np.zeros(V)
+
+
+def test_bind_moves_all_parts(rng):
+    model = stack(("gru", "lstm"), rng)
+    tokens, targets = window(rng)
+    loss, _ = model.loss_and_gradient(tokens, targets)
+    gradient = model.gradient.copy()
+    room = np.full(model.flat.size + 2, 7.0)
+    model.bind(room[1:-1])
+    assert model.loss_and_gradient(tokens, targets)[0] == loss
+    np.testing.assert_array_equal(model.gradient, gradient)
+    for part in (model, *model.layers, model.projection):
+        assert all(np.shares_memory(view, room) for view in part.parameters.values())
+    assert room[0] == room[-1] == 7.0
+    with pytest.raises(ValueError, match=r"model: buffer has shape \(3,\) and dtype float64"):
+        model.bind(np.empty(3))
+
+
+def test_models_may_be_parts(rng):
+    parts = {"inner": stack(("gru",), rng), "gate": Dense(3, 2, dtype="float64", rng=rng)}
+    values = [parts[name].flat.copy() for name in parts]
+    whole = Model(parts)
+    np.testing.assert_array_equal(whole.flat, np.concatenate(values))
+    assert {"inner.projection.bias", "gate.weight"} <= set(whole.parameters)
+    whole.flat[:] = 0
+    assert not parts["inner"].layers[0].flat.any()
+
+
+def test_copies_and_pickles_are_models_of_their_own(rng):
+    model = stack(("gru", "lstm"), rng)
+    tokens, targets = window(rng)
+    expected = model(tokens)[0]
+    for copy in (copies.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(copy(tokens)[0], expected)
+        copy.flat[:] = 0
+        assert not copy(tokens)[0].any()
+        copy.loss_and_gradient(tokens, targets)
+        np.testing.assert_array_equal(model(tokens)[0], expected)
+        assert not model.gradient.any()
 
 
 def test_models_refuse(rng):

@@ -1,5 +1,9 @@
 """Dense layers and losses: values, gradients by central differences, and refusals."""
 
+import copy as copies
+import pickle
+import re
+
 import numpy as np
 import pytest
 
@@ -70,6 +74,59 @@ def test_dense_bind_moves_the_parameters(rng):
     buffer *= 2
     np.testing.assert_allclose(dense(x), 2 * before, rtol=1e-6)
     assert np.shares_memory(dense.parameters["weight"], buffer)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_dense_state_dict(rng, bias):
+    dense, other = (Dense(3, 2, bias, rng=rng) for _ in range(2))
+    state = dense.state_dict()
+    assert list(state) == ["weight", "bias"][: 1 + bias]
+    assert not any(np.shares_memory(value, dense.flat) for value in state.values())
+    other.load_state_dict({name: value.tolist() for name, value in state.items()})
+    np.testing.assert_array_equal(other.flat, dense.flat)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda d: {"weight": d["weight"]}, ValueError, "state_dict lacks ['bias'] and has unk"),
+        (lambda d: d | {"gain": 1}, ValueError, "lacks nothing and has unknown ['gain'], expec"),
+        (lambda d: d | {"weight": d["weight"].T}, ValueError, "weight has shape (3, 2), expec"),
+        (lambda d: d | {"bias": d["bias"] > 0}, ValueError, "bias has dtype bool, expected real"),
+        (lambda d: d | {"bias": [1e300, 0]}, ValueError, "bias has values too large, expected f"),
+        (list, TypeError, "state_dict is a list, expected a mapping of names to"),
+    ],
+)
+def test_a_dense_state_dict_that_does_not_fit_changes_nothing(rng, change, error, message):
+    dense = Dense(3, 2, rng=rng)
+    before = dense.flat.copy()
+    state = change({name: value + 1 for name, value in dense.state_dict().items()})
+    with pytest.raises(error, match=re.escape(message)) as caught:
+        dense.load_state_dict(state)
+    assert str(caught.value).startswith("dense: ")
+    np.testing.assert_array_equal(dense.flat, before)
+
+
+def test_dense_parameters_change_in_place_alone(rng):
+    dense = Dense(3, 2, rng=rng)
+    before = dense.flat.copy()
+    with pytest.raises(AttributeError, match="dense: flat cannot be replaced, expected a change"):
+        dense.flat = before
+    with pytest.raises(AttributeError):
+        dense.parameters = {}
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        dense.parameters["bias"] = np.zeros(2, "f")
+    dense.flat += 1
+    np.testing.assert_array_equal(dense.parameters["bias"], before[6:] + 1)
+
+
+def test_copies_of_dense_are_their_own(rng):
+    dense = Dense(3, 2, rng=rng)
+    for copy in (copies.deepcopy(dense), pickle.loads(pickle.dumps(dense))):
+        np.testing.assert_array_equal(copy.flat, dense.flat)
+        copy.flat[:] = 0
+        assert not any(view.any() for view in copy.parameters.values())
+        assert dense.flat.all()
 
 
 def test_dense_initial_values_are_bounded_and_seeded():

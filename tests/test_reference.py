@@ -424,6 +424,8 @@ def test_stream_repeats_the_whole(variant: str, rng: np.random.Generator) -> Non
         time = 1 if batch_first else 0
         with layer.stream(2, call.state) as stream:
             layer.flat[:] = 0  # too late for the stream
+            for s in pair(call.state):
+                s[:] = 0
             pieces = [stream.push(x) for x in np.split(call.x, [3, 4], time)]
         np.testing.assert_array_equal(np.concatenate(pieces, time), y)
         for s, s_whole in zip(pair(stream.state), pair(state), strict=True):
@@ -432,14 +434,16 @@ def test_stream_repeats_the_whole(variant: str, rng: np.random.Generator) -> Non
 
 def test_streams_and_steps_refuse_what_they_cannot_do() -> None:
     layer = reference.GRU(3, 4)
-    with pytest.raises(ValueError, match="gru: batch must be at least 1"):
+    with pytest.raises(ValueError, match="gru: batch is 0, expected at least 1"):
         layer.stream(0)
     stream = layer.stream(2)
+    with pytest.raises(ValueError, match=r"gru: state has shape \(1, 1, 4\), expected shape"):
+        layer.stream(2, np.ones((1, 1, 4)))
     for block in (np.ones((5, 1, 3)), np.ones((5, 2)), np.zeros((5, 1), int)):
-        with pytest.raises(ValueError, match=r"gru: block must be of \d axes, with batch 2"):
+        with pytest.raises(ValueError, match=r"block has shape .*, expected \d axes, with batch 2"):
             stream.push(block)
     stream.close()
-    with pytest.raises(ValueError, match="gru: stream must be open"):
+    with pytest.raises(ValueError, match="gru: the stream is closed, expected an open one"):
         stream.push(np.ones((5, 2, 3)))
     both_ways = reference.GRU(3, 4, bidirectional=True)
     for name, use in (("step", lambda: both_ways.step(np.ones(3))), ("stream", both_ways.stream)):
@@ -466,16 +470,33 @@ def test_backward_writes_into_out_and_a_tape_serves_once(rng: np.random.Generato
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (([1.0],), TypeError, "lstm: x must be a NumPy array, got list"),
+        (([1.0],), TypeError, "lstm: x is a list, expected a NumPy array"),
         ((np.ones((2, 3, 5)),), ValueError, "lstm: x has 5 features .*, expected input_size=3"),
-        ((np.ones((0, 2, 3)),), ValueError, "at least one time step"),
+        ((np.ones((0, 2, 3)),), ValueError, r"x has shape \(0, 2, 3\), expected at least one time"),
         ((np.ones(3),), ValueError, "lstm: x has 1 axes"),
-        ((np.array([[0, 3]]),), ValueError, "tokens from 0 to 2"),
-        ((np.ones((2, 1, 3)), np.ones((1, 1, 4))), TypeError, "state must be a pair"),
+        ((np.array([[0, 3]]),), ValueError, r"lstm: x has \[3\], expected tokens from 0 to 2"),
+        (
+            (np.ones((2, 1, 3)), np.ones((1, 1, 4))),
+            TypeError,
+            "state is a ndarray, expected a pair",
+        ),
+        (
+            (np.ones((2, 1, 3)), (np.ones((1, 1, 4)),) * 3),
+            TypeError,
+            "state has 3 parts, expected a",
+        ),
         ((np.ones((2, 1, 3)), (np.ones((1, 2, 4)),) * 2), ValueError, "state has shape"),
-        ((np.ones((2, 1, 3)), None, [3]), ValueError, "lengths must be integers from 0 to 2"),
+        (
+            (np.ones((2, 1, 3)), None, [3]),
+            ValueError,
+            r"lengths has \[3\], expected integers from 0 to 2",
+        ),
         ((np.ones((2, 1, 3)), None, [1, 1]), ValueError, "lengths has shape"),
-        ((np.ones((2, 1, 3)), None, None, np.ones((2, 1))), ValueError, "booleans"),
+        (
+            (np.ones((2, 1, 3)), None, None, np.ones((2, 1))),
+            ValueError,
+            "reset has dtype float64, expected booleans",
+        ),
     ],
 )
 def test_bad_arguments_are_named(
@@ -483,3 +504,23 @@ def test_bad_arguments_are_named(
 ) -> None:
     with pytest.raises(error, match=message):
         reference.LSTM(3, 4)(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hidden_size": 0}, "hidden_size is 0, expected at least 1"),
+        ({"num_layers": -2}, "num_layers is -2, expected at least 1"),
+        ({"dropout": 1.5}, "dropout is 1.5, expected 0 to 1"),
+        ({"compute": "bfloat16"}, "compute is 'bfloat16', expected 'float32': the reference"),
+        ({"proj_size": 4}, "proj_size is 4, expected 0 to below hidden_size=4"),
+    ],
+)
+def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"lstm: {message}"):
+        reference.LSTM(**({"input_size": 3, "hidden_size": 4} | options))
+
+
+def test_an_unknown_nonlinearity_is_named() -> None:
+    with pytest.raises(ValueError, match=r"rnn: nonlinearity is 'elu', expected one of \['tanh'"):
+        reference.RNN(3, 4, nonlinearity="elu")

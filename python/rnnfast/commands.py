@@ -112,10 +112,17 @@ def train_text(
     if not checkpoint_every >= 0.0:
         raise ValueError(f"--checkpoint-every is {checkpoint_every}, expected at least 0")
     if threads is not None:
-        rnnfast.set_num_threads(threads)
+        _set_threads(threads)
     check_writable(out)
     run = TextRun.resume(out, given) if resume else _start(given)
     _train(run, out, checkpoint_every)
+
+
+def _set_threads(count: int) -> None:
+    try:
+        rnnfast.set_num_threads(count)
+    except ValueError as error:
+        raise ValueError(str(error).replace("num_threads", "--threads")) from None
 
 
 def _preset(name: str | None) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from .parameters import Array, Parametrized
+from .flat import Array
+from .parameters import Parametrized
 from .stream import State, Stream
 
 __all__ = ["GRU", "LSTM", "RNN", "Gradients", "Layer"]
@@ -146,7 +147,8 @@ class Layer(Parametrized):
         dstate : ndarray or pair of ndarray, optional
             Gradient of the returned state, shaped like it. Zeros by default.
         out : ndarray, shape (flat.size,), optional
-            Buffer that receives the parameter gradients; apart from the parameters.
+            Buffer that receives the parameter gradients; apart from the parameters, `dy`,
+            `dstate` and the x of the forward call.
         input_gradient : bool
             Whether to compute the gradient of x.
         num_threads : int, optional
@@ -162,8 +164,8 @@ class Layer(Parametrized):
         TypeError
             If `tape` is no tape, or another argument no array.
         ValueError
-            If the tape was used before or belongs to another layer, or a shape or dtype does not
-            fit. A tape refused for that can be used with other arguments.
+            If the tape was used before or belongs to another layer; or if `out` overlaps what is
+            read, or a shape or dtype does not fit, after which the tape can still be used.
         """
         if not isinstance(tape, _core.Tape):
             raise self._wrong_type("tape", tape, "what forward returned")
@@ -224,7 +226,7 @@ class Layer(Parametrized):
         batch : int
             Sequences that run side by side, at least 1.
         state : ndarray or pair of ndarray, optional
-            Initial state, read and checked with the first block. Zeros by default.
+            Initial state, (L, B, ·), which is copied. Zeros by default.
         num_threads : int, optional
             Threads for the blocks, 1 to 1024; results do not depend on it.
 
@@ -236,7 +238,8 @@ class Layer(Parametrized):
         Raises
         ------
         TypeError, ValueError
-            If `batch` or `num_threads` is no such integer, or the layer is bidirectional.
+            If `batch` or `num_threads` is no such integer, the state does not fit, or the layer is
+            bidirectional.
         """
         if self.bidirectional:
             raise self._wrong_value("stream needs a layer that is not bidirectional")
@@ -277,7 +280,7 @@ class RNN(Layer):
         Naming the argument that is of the wrong type or out of range.
     """
 
-    _cell = "rnn"
+    _name = "rnn"
 
     def __init__(
         self,
@@ -350,7 +353,7 @@ class LSTM(Layer):
         Naming the argument that is of the wrong type or out of range.
     """
 
-    _cell = "lstm"
+    _name = "lstm"
 
     def __init__(
         self,
@@ -422,7 +425,7 @@ class GRU(Layer):
         Naming the argument that is of the wrong type or out of range.
     """
 
-    _cell = "gru"
+    _name = "gru"
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ T time steps, B sequences, V characters.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
@@ -12,8 +13,9 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from .data import Tokens, Vocabulary
+from .flat import Array, FlatParameters
 from .layers import GRU, LSTM, RNN
-from .nn import Array, Dense, cross_entropy
+from .nn import Dense, cross_entropy
 
 Recurrent: TypeAlias = RNN | LSTM | GRU
 States: TypeAlias = tuple[Any, ...]  # one layer state, h or (h, c), for each recurrent part
@@ -39,7 +41,7 @@ class Part(Protocol):
         ...
 
 
-class Model:
+class Model(FlatParameters):
     """Named parts whose parameters lie in one flat buffer, and their gradients in another.
 
     Parameters
@@ -51,56 +53,46 @@ class Model:
     ----------
     flat, gradient : numpy.ndarray
         1-D buffers of the same layout.
-    parameters : dict of str to numpy.ndarray
+    parameters : mapping of str to numpy.ndarray
         Views of `flat`, named `part.parameter`.
     """
+
+    _name = "model"
 
     def __init__(self, parts: Mapping[str, Part]) -> None:
         sizes = {name: part.flat.size for name, part in parts.items()}
         dtypes = {part.flat.dtype for part in parts.values()}
         if len(dtypes) != 1:
             raise ValueError(f"model: parts have dtypes {sorted(map(str, dtypes))}, expected one")
-        self.flat: Array = np.empty(sum(sizes.values()), dtypes.pop())
+        ends = itertools.accumulate(sizes.values())
+        self._parts = dict(parts)
+        self._spans = {
+            name: slice(end - size, end)
+            for (name, size), end in zip(sizes.items(), ends, strict=True)
+        }
+        self._attach(np.empty(sum(sizes.values()), dtypes.pop()))
         self.gradient: Array = np.zeros_like(self.flat)
-        self.parameters: dict[str, Array] = {}
-        self._spans: dict[str, slice] = {}
-        start = 0
-        for name, part in parts.items():
-            self._spans[name] = span = slice(start, start + sizes[name])
-            part.bind(self.flat[span])
-            self.parameters.update((f"{name}.{k}", v) for k, v in part.parameters.items())
-            start = span.stop
+
+    def _attach(self, flat: Array) -> None:
+        for name, part in self._parts.items():
+            part.bind(flat[self._spans[name]])
+        super()._attach(flat)
+
+    def _views(self, flat: Array) -> dict[str, Array]:
+        """Those of the parts, which have been moved into `flat`."""
+        return {
+            f"{name}.{key}": view
+            for name, part in self._parts.items()
+            for key, view in part.parameters.items()
+        }
 
     def gradient_of(self, part: str) -> Array:
         """Return the slice of `gradient` that belongs to the named part."""
         return self.gradient[self._spans[part]]
 
-    def state_dict(self) -> dict[str, Array]:
-        """Return copies of all parameters by name."""
-        return {name: view.copy() for name, view in self.parameters.items()}
-
-    def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Copy parameters in by name.
-
-        Raises
-        ------
-        ValueError
-            If a name is missing or surplus, a shape differs, or a value is no real number; nothing
-            is changed then.
-        """
-        missing = sorted(set(self.parameters) - set(state))
-        surplus = sorted(set(state) - set(self.parameters))
-        if missing or surplus:
-            raise ValueError(f"model: parameters missing: {missing}, surplus: {surplus}")
-        values = {name: np.asarray(state[name]) for name in self.parameters}
-        for name, view in self.parameters.items():
-            value = values[name]
-            if value.shape != view.shape:
-                raise ValueError(f"model: {name} has shape {value.shape}, expected {view.shape}")
-            if value.dtype.kind not in "fiu":
-                raise ValueError(f"model: {name} has dtype {value.dtype}, expected real numbers")
-        for name, view in self.parameters.items():
-            view[...] = values[name]
+    def _wrong_names(self, missing: list[str], surplus: list[str]) -> ValueError:
+        """Leave out what is expected: a model has many names."""
+        return self._wrong_value(f"parameters missing: {missing}, surplus: {surplus}")
 
 
 class CharacterModel(Model):

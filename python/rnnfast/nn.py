@@ -9,12 +9,11 @@ import math
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-Array = NDArray[Any]
+from .flat import Array, FlatParameters, check_buffer
 
 _BLOCK_BYTES = 1 << 18  # rows of a loss are walked in blocks that stay in the L2 cache
 
@@ -54,7 +53,7 @@ class DenseGradients:
     flat: Array
 
 
-class Dense:
+class Dense(FlatParameters):
     """An affine map of the last axis: y = x Wᵀ + b.
 
     Parameters
@@ -72,7 +71,7 @@ class Dense:
     ----------
     flat : numpy.ndarray
         The one parameter buffer: weight (O, I), then bias (O,).
-    parameters : dict of str to numpy.ndarray
+    parameters : mapping of str to numpy.ndarray
         Views of `flat` under PyTorch's names `weight` and `bias`.
 
     Raises
@@ -82,6 +81,8 @@ class Dense:
     ValueError
         If a size or the dtype is out of range.
     """
+
+    _name = "dense"
 
     def __init__(
         self,
@@ -101,12 +102,9 @@ class Dense:
         if self.dtype not in (np.dtype("float32"), np.dtype("float64")):
             raise ValueError(f"dense: dtype is {self.dtype}, expected float32 or float64")
         bound = 1.0 / math.sqrt(in_features)
-        initial = np.random.default_rng(rng).uniform(-bound, bound, self._size)
-        self._adopt(initial.astype(self.dtype))
-
-    @property
-    def _size(self) -> int:
-        return self.out_features * (self.in_features + int(self.bias))
+        size = self.out_features * (self.in_features + int(self.bias))
+        initial = np.random.default_rng(rng).uniform(-bound, bound, size)
+        self._attach(initial.astype(self.dtype))
 
     def _views(self, flat: Array) -> dict[str, Array]:
         weights = self.out_features * self.in_features
@@ -114,27 +112,6 @@ class Dense:
         if self.bias:
             views["bias"] = flat[weights:]
         return views
-
-    def _adopt(self, flat: Array) -> None:
-        self.flat = flat
-        self.parameters = self._views(flat)
-
-    def bind(self, buffer: Array) -> None:
-        """Move the parameters into `buffer`, a contiguous slice of a larger flat array.
-
-        Parameters
-        ----------
-        buffer : numpy.ndarray
-            1-D, writable, of this layer's dtype and number of parameters; values are copied in.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the buffer is no array or does not fit.
-        """
-        _check_buffer("dense: buffer", buffer, (self._size,), self.dtype)
-        buffer[:] = self.flat
-        self._adopt(buffer)
 
     def _rows(self, name: str, array: Array, features: int) -> Array:
         _require_array(f"dense: {name}", array, "fiu", "real numbers")
@@ -166,7 +143,7 @@ class Dense:
         """
         rows = self._rows("x", x, self.in_features)
         if out is not None:
-            _check_buffer("dense: out", out, (len(rows), self.out_features), self.dtype)
+            check_buffer("dense: out", out, (len(rows), self.out_features), self.dtype)
         y = np.matmul(rows, self.parameters["weight"].T, out=out)
         if self.bias:
             y += self.parameters["bias"]
@@ -224,8 +201,8 @@ class Dense:
         if rows.shape[0] != tape.x.shape[0]:
             raise ValueError(f"dense: dy has {rows.shape[0]} rows, expected {tape.x.shape[0]}")
         if out is None:
-            out = np.empty(self._size, self.dtype)
-        _check_buffer("dense: out", out, (self._size,), self.dtype)
+            out = np.empty_like(self.flat)
+        self._check_buffer("out", out)
         views = self._views(out)
         np.matmul(rows.T, tape.x, out=views["weight"])
         if self.bias:
@@ -233,7 +210,7 @@ class Dense:
         if not input_gradient:
             return DenseGradients(None, views, out)
         if dx is not None:
-            _check_buffer("dense: dx", dx, tape.x.shape, self.dtype)
+            check_buffer("dense: dx", dx, tape.x.shape, self.dtype)
         dx = np.matmul(rows, self.parameters["weight"], out=dx)
         return DenseGradients(dx.reshape(tape.shape), views, out)
 
@@ -255,18 +232,6 @@ def _require_array(what: str, array: Array, kinds: str, expected: str) -> None:
         raise TypeError(f"{what} is a {type(array).__name__}, expected a NumPy array")
     if array.dtype.kind not in kinds:
         raise ValueError(f"{what} has dtype {array.dtype}, expected {expected}")
-
-
-def _check_buffer(what: str, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Refuse what results cannot be written into as they are."""
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{what} is a {type(array).__name__}, expected a NumPy array")
-    fits = array.shape == shape and array.dtype == dtype
-    if not (fits and array.flags.c_contiguous and array.flags.writeable):
-        raise ValueError(
-            f"{what} has shape {array.shape} and dtype {array.dtype}, "
-            f"expected {shape} and {dtype}, contiguous and writable"
-        )
 
 
 def cross_entropy(
@@ -310,7 +275,7 @@ def cross_entropy(
     """
     _check_targets(logits, targets)
     if out is not None:
-        _check_buffer("cross_entropy: out", out, logits.shape, logits.dtype)
+        check_buffer("cross_entropy: out", out, logits.shape, logits.dtype)
     classes = logits.shape[-1]
     _check_range(targets, classes, ignore_index)
     flat_targets = targets.reshape(-1)
@@ -410,7 +375,7 @@ def mse_loss(prediction: Array, target: Array, *, out: Array | None = None) -> t
             f"expected {prediction.shape} and at least one element"
         )
     if out is not None:
-        _check_buffer("mse_loss: out", out, prediction.shape, prediction.dtype)
+        check_buffer("mse_loss: out", out, prediction.shape, prediction.dtype)
     difference = np.subtract(prediction, target, out=out, dtype=prediction.dtype)
     loss = float(np.square(difference).sum(dtype=np.float64)) / difference.size
     difference *= 2.0 / difference.size

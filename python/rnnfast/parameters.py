@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from numbers import Real
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _core
-
-Array = npt.NDArray[Any]
+from .flat import Array, FlatParameters
 
 _NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
 _MOST = 2**31 - 1
 _MOST_LAYERS = 2**16  # each has parameters with names
 
 
-class Parametrized:
-    """The options of a layer, checked, and its parameters in one flat buffer."""
+class Parametrized(FlatParameters):
+    """The options of a layer, checked, and its parameters.
 
-    _cell = ""
+    These have PyTorch's names and lie layer by layer and direction by direction.
+    """
+
+    _numbers = "floating point"
 
     def __init__(
         self,
@@ -65,13 +66,6 @@ class Parametrized:
         self._attach(flat)
 
     # Checks of the constructor's arguments.
-
-    def _wrong_value(self, text: str) -> ValueError:
-        return ValueError(f"{self._cell}: {text}")
-
-    def _wrong_type(self, name: str, value: object, expected: str) -> TypeError:
-        kind = type(value).__name__
-        return TypeError(f"{self._cell}: {name} is a {kind}, expected {expected}")
 
     def _integer(self, name: str, value: int, least: int, most: int = _MOST) -> int:
         try:
@@ -136,7 +130,7 @@ class Parametrized:
     def _make_core(self) -> None:
         try:
             self._core = _core.Layer(
-                cell=self._cell,
+                cell=self._name,
                 dtype=self.dtype.name,
                 input_size=self.input_size,
                 hidden_size=self.hidden_size,
@@ -155,113 +149,11 @@ class Parametrized:
             ) from None
         self._layout = self._core.parameters()
 
-    def _attach(self, flat: Array) -> None:
-        self._flat = flat
-        self._parameters = MappingProxyType(self._views(flat))
-
     def _views(self, flat: Array) -> dict[str, Array]:
         return {
             name: flat[offset : offset + int(np.prod(shape))].reshape(shape)
             for name, shape, offset in self._layout
         }
-
-    @property
-    def flat(self) -> Array:
-        """All parameters in one 1-D buffer, layer by layer and direction by direction.
-
-        ``layer.flat -= step`` changes it in place; :meth:`bind` puts another one in its stead.
-        """
-        return self._flat
-
-    @flat.setter
-    def flat(self, buffer: Array) -> None:
-        if buffer is not self._flat:  # which is what an assignment in place ends with
-            raise AttributeError(
-                f"{self._cell}: flat cannot be replaced, expected a change in place or bind(buffer)"
-            )
-
-    @property
-    def parameters(self) -> Mapping[str, Array]:
-        """Parameters by PyTorch's names; writable views of :attr:`flat`."""
-        return self._parameters
-
-    def bind(self, buffer: Array) -> None:
-        """Move the parameters into `buffer`, a slice of a larger model's buffer.
-
-        Parameters
-        ----------
-        buffer : ndarray, shape (flat.size,)
-            Contiguous, writable and of the layer's dtype. Receives the present values;
-            :attr:`flat` and :attr:`parameters` are views of it from now on.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the buffer is no array or does not fit.
-        """
-        self._check_buffer("buffer", buffer)
-        buffer[:] = self._flat
-        self._attach(np.asarray(buffer))  # whatever the subclass
-
-    def _check_buffer(self, name: str, buffer: Array) -> None:
-        if not isinstance(buffer, np.ndarray):
-            raise self._wrong_type(name, buffer, "a NumPy array")
-        fits = buffer.shape == self._flat.shape and buffer.dtype == self.dtype
-        if not (fits and buffer.flags.carray):
-            raise self._wrong_value(
-                f"{name} has shape {buffer.shape} and dtype {buffer.dtype}, expected a writable, "
-                f"aligned, contiguous {self._flat.shape} of {self.dtype}"
-            )
-
-    def state_dict(self) -> dict[str, Array]:
-        """Copies of the parameters by PyTorch's names."""
-        return {name: value.copy() for name, value in self._parameters.items()}
-
-    def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
-        """Set all parameters.
-
-        Parameters
-        ----------
-        mapping : mapping of str to array_like
-            Values by PyTorch's names, in the shapes of :attr:`parameters`; numbers of any real
-            type, converted to the layer's.
-
-        Raises
-        ------
-        TypeError
-            If it is no mapping.
-        ValueError
-            If names are missing or unknown, a shape differs, or a value does not fit the layer's
-            dtype. Nothing is changed then.
-        """
-        if not isinstance(mapping, Mapping):
-            raise self._wrong_type("state_dict", mapping, "a mapping of names to arrays")
-        missing = [name for name in self._parameters if name not in mapping]
-        surplus = [name for name in mapping if name not in self._parameters]
-        if missing or surplus:
-            raise self._wrong_value(
-                f"state_dict lacks {missing or 'nothing'} and has unknown {surplus or 'nothing'}, "
-                f"expected exactly {list(self._parameters)}"
-            )
-        values = {name: self._checked_parameter(name, mapping[name]) for name in self._parameters}
-        for name, value in values.items():
-            self._parameters[name][...] = value
-
-    def _checked_parameter(self, name: str, given: Any) -> Array:
-        try:
-            value = np.asarray(given)
-        except ValueError as error:
-            raise self._wrong_value(f"{name} is no array: {error}") from None
-        expected = self._parameters[name].shape
-        if value.shape != expected:
-            raise self._wrong_value(f"{name} has shape {value.shape}, expected {expected}")
-        if value.dtype.kind not in "fiu":
-            raise self._wrong_value(f"{name} has dtype {value.dtype}, expected floating point")
-        try:
-            with np.errstate(over="raise", under="ignore"):
-                return value.astype(self.dtype)  # a copy: it may be a view of our own
-        except FloatingPointError:
-            raise self._wrong_value(f"{name} has values too large, expected {self.dtype}") from None
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self._describe())
@@ -272,15 +164,13 @@ class Parametrized:
         yield from ((name, getattr(self, name)) for name in names)
         yield "dtype", self.dtype.name
 
-    # Copies and pickles: the compiled half is made anew, the buffer becomes the copy's own.
+    # Copies and pickles: the compiled half is made anew.
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = ("_core", "_layout", "_parameters")
-        state = {key: value for key, value in self.__dict__.items() if key not in left_out}
-        state["_flat"] = self._flat.copy()
-        return state
+        state = super().__getstate__()
+        return {key: value for key, value in state.items() if key not in ("_core", "_layout")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._make_core()
-        self._attach(self._flat)
+        super().__setstate__(state)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from .parameters import Array, Parametrized
+from .flat import Array
+from .parameters import Parametrized
 
 State = Any  # h, or the pair (h, c) of an LSTM
 
@@ -15,8 +16,9 @@ State = Any  # h, or the pair (h, c) of an LSTM
 class Stream:
     """A running sequence fed block by block; made by a layer's `stream`.
 
-    The weights are packed once, when the stream opens: changes of the parameters take effect
-    with the next stream. Outputs equal those of one call on the whole sequence bit for bit.
+    The initial state is copied and the weights are packed when the stream opens: changes of either
+    take effect with the next stream. Outputs equal those of one call on the whole sequence bit for
+    bit.
     """
 
     def __init__(
@@ -24,10 +26,47 @@ class Stream:
     ) -> None:
         self._layer = layer
         self._batch = batch
-        self._state = state
         self._num_threads = num_threads
         self._weights = layer._flat.copy()
+        self._state = None if state is None else self._checked_copy(state)
         self._packed: _core.Packed | None = layer._core.pack(self._weights, num_threads)
+
+    def _checked_copy(self, state: State) -> State:
+        """Copy the state, or refuse it in the words of a call."""
+        layer = self._layer
+        letter = "P" if layer.proj_size else "H"
+        if layer._name != "lstm":
+            return self._checked_part("state", state, layer.hidden_size, letter)
+        if not isinstance(state, tuple | list):
+            raise layer._wrong_type("state", state, "a pair (h, c)")
+        if len(state) != 2:
+            raise layer._wrong_value(f"state has {len(state)} parts, expected the pair (h, c)")
+        h, c = state
+        return (
+            self._checked_part("state[0]", h, layer.proj_size or layer.hidden_size, letter),
+            self._checked_part("state[1]", c, layer.hidden_size, "H"),
+        )
+
+    def _checked_part(self, name: str, value: Any, width: int, letter: str) -> Array | None:
+        if value is None:
+            return None
+        layer = self._layer
+        part = self._array(name, value)
+        expected = (layer.num_layers, self._batch, width)
+        if part.shape != expected:
+            raise layer._wrong_value(
+                f"{name} has shape {part.shape}, expected (L*D, B, {letter}) = {expected}"
+            )
+        if part.dtype.kind != "f":
+            raise layer._wrong_value(f"{name} has dtype {part.dtype}, expected floating point")
+        return np.array(part, layer.dtype)
+
+    def _array(self, name: str, value: Any) -> Array:
+        if not isinstance(value, np.ndarray) and hasattr(type(value), "__array__"):
+            value = np.asarray(value)
+        if not isinstance(value, np.ndarray):
+            raise self._layer._wrong_type(name, value, "a NumPy array")
+        return value
 
     @property
     def state(self) -> State:
@@ -52,16 +91,13 @@ class Stream:
         TypeError
             If the block is no array.
         ValueError
-            If the block or the initial state does not fit the layer and batch, or the stream is
-            closed. The stream goes on from where it was.
+            If the block does not fit the layer and batch, or the stream is closed. The stream goes
+            on from where it was.
         """
         layer = self._layer
         if self._packed is None:
             raise layer._wrong_value("the stream is closed, expected an open one")
-        if not isinstance(block, np.ndarray) and hasattr(type(block), "__array__"):
-            block = np.asarray(block)
-        if not isinstance(block, np.ndarray):
-            raise layer._wrong_type("block", block, "a NumPy array")
+        block = self._array("block", block)
         self._check_batch(block)
         y, self._state, _ = layer._core.forward(
             self._weights, block, self._state, None, None, False, 0, self._num_threads, self._packed

@@ -14,8 +14,8 @@ import numpy as np
 from . import info
 from .checkpoint import Checkpoint, load, save
 from .data import Corpus, TokenStreams, Vocabulary, read_corpus, standard_library
+from .flat import Array
 from .models import CELLS, CharacterModel, States, state_arrays, states_from
-from .nn import Array
 from .optim import Adam
 from .train import Plan, Trainer
 

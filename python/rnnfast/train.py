@@ -20,8 +20,8 @@ from typing import Protocol, Self
 
 import numpy as np
 
+from .flat import Array
 from .models import Model
-from .nn import Array
 from .optim import Optimizer, clip_grad_norm
 
 WARMUP = 50  # steps over which the learning rate rises

@@ -14,16 +14,21 @@ State: TypeAlias = Array | tuple[Array, Array]  # as the user passes it: h or (h
 Shapes: TypeAlias = list[tuple[int, int, int]]  # of h and c inside
 
 
-def require(good: bool, name: str, argument: str, expected: str) -> None:
-    """Raise a ValueError that names the layer and the argument, unless it is good."""
+def require(good: bool, name: str, given: str, expected: str) -> None:
+    """Raise a ValueError that names the layer and tells what the argument is, unless it is good."""
     if not good:
-        raise ValueError(f"{name}: {argument} must be {expected}")
+        raise ValueError(f"{name}: {given}, expected {expected}")
+
+
+def require_array(name: str, argument: str, v: object) -> None:
+    """Raise a TypeError, unless it is an array."""
+    if not isinstance(v, np.ndarray):
+        raise TypeError(f"{name}: {argument} is a {type(v).__name__}, expected a NumPy array")
 
 
 def require_shape(name: str, argument: str, v: Array, expected: tuple[int, ...]) -> None:
-    """The same about the shape of an array."""
-    if v.shape != expected:
-        raise ValueError(f"{name}: {argument} has shape {v.shape}, expected shape {expected}")
+    """Raise a ValueError, unless the array has this shape."""
+    require(v.shape == expected, name, f"{argument} has shape {v.shape}", f"shape {expected}")
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,12 @@ class Layout:
             return tuple(np.zeros(shape, self.dtype) for shape in shapes)
         given: Any = state if len(shapes) == 2 else (state,)
         if not isinstance(given, tuple | list) or len(given) != len(shapes):
-            raise TypeError(f"{self.name}: {argument} must be a pair of arrays (h, c)")
+            what = f"is a {type(state).__name__}"
+            if isinstance(given, tuple | list):
+                what = f"has {len(given)} parts"
+            raise TypeError(f"{self.name}: {argument} {what}, expected a pair of arrays (h, c)")
         for v, (rows, B, width) in zip(given, shapes, strict=True):
-            if not isinstance(v, np.ndarray):
-                raise TypeError(f"{self.name}: {argument} must be an array")
+            require_array(self.name, argument, v)
             expected = (rows, B, width) if self.batched else (rows, width)
             require_shape(self.name, argument, v, expected)
         return tuple(
@@ -73,8 +80,11 @@ class Layout:
         """→ integers (B,)."""
         n = np.full(B, T) if lengths is None else np.atleast_1d(np.asarray(lengths))
         require_shape(self.name, "lengths", n, (B,))
-        good = np.issubdtype(n.dtype, np.integer) and bool(np.all((n >= 0) & (n <= T)))
-        require(good, self.name, "lengths", f"integers from 0 to {T}")
+        expected = f"integers from 0 to {T}"
+        whole = np.issubdtype(n.dtype, np.integer)
+        require(whole, self.name, f"lengths has dtype {n.dtype}", expected)
+        wrong = n[(n < 0) | (n > T)]
+        require(not wrong.size, self.name, f"lengths has {wrong[:1]}", expected)
         return n
 
     def reset(self, reset: npt.ArrayLike | None, T: int, B: int) -> Array:
@@ -82,7 +92,7 @@ class Layout:
         if reset is None:
             return np.zeros((T, B), bool)
         flags = np.asarray(reset)
-        require(flags.dtype == np.bool_, self.name, "reset", "an array of booleans")
+        require(flags.dtype == np.bool_, self.name, f"reset has dtype {flags.dtype}", "booleans")
         flags = self.inside(flags)
         require_shape(self.name, "reset", flags, (T, B))
         return flags
@@ -99,22 +109,17 @@ def read_input(
     name: str, x: Array, input_size: int, dtype: npt.DTypeLike, batch_first: bool
 ) -> tuple[Array, Layout]:
     """x as the user gave it → (T, B, I), tokens as one-hot rows, and the layout of the call."""
-    if not isinstance(x, np.ndarray):
-        raise TypeError(f"{name}: x must be a NumPy array, got {type(x).__name__}")
+    require_array(name, "x", x)
     tokens = bool(np.issubdtype(x.dtype, np.integer))
     rank = 2 if tokens else 3
-    if x.ndim not in (rank - 1, rank):
-        raise ValueError(f"{name}: x has {x.ndim} axes, expected {rank - 1} or {rank}")
+    require(x.ndim in (rank - 1, rank), name, f"x has {x.ndim} axes", f"{rank - 1} or {rank}")
     layout = Layout(name, dtype, x.ndim == rank, batch_first, tokens)
     inside = layout.inside(x)
-    require(len(inside) > 0, name, "x", "of at least one time step")
+    require(len(inside) > 0, name, f"x has shape {x.shape}", "at least one time step")
     if tokens:
-        known = bool(np.all((x >= 0) & (x < input_size)))
-        require(known, name, "x", f"tokens from 0 to {input_size - 1}")
+        wrong = x[(x < 0) | (x >= input_size)]
+        require(not wrong.size, name, f"x has {wrong[:1]}", f"tokens from 0 to {input_size - 1}")
         return np.eye(input_size, dtype=dtype)[inside], layout
-    if x.shape[-1] != input_size:
-        raise ValueError(
-            f"{name}: x has {x.shape[-1]} features in its last axis, "
-            f"expected input_size={input_size}"
-        )
+    given = f"x has {x.shape[-1]} features in its last axis"
+    require(x.shape[-1] == input_size, name, given, f"input_size={input_size}")
     return inside.astype(dtype), layout

@@ -168,12 +168,12 @@ class Recurrent(Parametrized):
         TypeError, ValueError
             If the tape has been used or is another layer's, or for a wrong shape.
         """
-        require(tape.layer is self, self.name, "tape", "one from forward of this layer")
-        once = "one that has not been used: it serves one backward"
-        require(not tape.used, self.name, "tape", once)
+        ours, fresh = "one from forward of this layer", "a fresh one: it serves one backward"
+        require(tape.layer is self, self.name, "tape is of another layer", ours)
+        require(not tape.used, self.name, "tape was used before", fresh)
         layout = tape.layout
         dy = layout.output_gradient(dy, tape.shape)
-        ds = layout.states_inside("dstate", dstate, self._state_shapes(tape.shape[1]))
+        ds = layout.states_inside("dstate", dstate, self.state_shapes(tape.shape[1]))
         flat = np.empty_like(self.flat) if out is None else out
         self._check_buffer("out", flat)
         tape.used = True
@@ -193,7 +193,7 @@ class Recurrent(Parametrized):
     ) -> tuple[Array, State, Tape]:
         v, layout = read_input(self.name, x, self.input_size, self.dtype, self.batch_first)
         T, B, _ = v.shape
-        s = layout.states_inside("state", state, self._state_shapes(B))
+        s = layout.states_inside("state", state, self.state_shapes(B))
         ends, begins = layout.lengths(lengths, T, B), layout.reset(reset, T, B)
         orders = [moments(ends, begins, reverse=d == 1) for d in range(self._directions)]
         shape = T, B, self._directions * self._width
@@ -208,7 +208,8 @@ class Recurrent(Parametrized):
         tape = Tape(self, layout, shape, dropout_seed, back)
         return layout.outside(y), layout.states_outside(s), tape
 
-    def _state_shapes(self, B: int) -> Shapes:
+    def state_shapes(self, B: int) -> Shapes:
+        """Shapes (L·D, B, ·) of h and c for B sequences."""
         widths = (self._width, self.hidden_size)[: self._cell.states]
         return [(self.num_layers * self._directions, B, width) for width in widths]
 
@@ -231,8 +232,8 @@ class RNN(Recurrent):
         super().__init__(input_size, hidden_size, num_layers, *args, **options)
 
     def _make_cell(self) -> Cell:
-        expected = f"one of {list(NONLINEARITIES)}"
-        require(self.nonlinearity in NONLINEARITIES, self.name, "nonlinearity", expected)
+        good, given = self.nonlinearity in NONLINEARITIES, f"nonlinearity is {self.nonlinearity!r}"
+        require(good, self.name, given, f"one of {list(NONLINEARITIES)}")
         return basic(self.nonlinearity)
 
 
@@ -244,8 +245,8 @@ class LSTM(Recurrent):
     proj_size: int = 0
 
     def _make_cell(self) -> Cell:
-        good = 0 <= self.proj_size < self.hidden_size
-        require(good, self.name, "proj_size", "from 0 to below hidden_size")
+        good, given = 0 <= self.proj_size < self.hidden_size, f"proj_size is {self.proj_size}"
+        require(good, self.name, given, f"0 to below hidden_size={self.hidden_size}")
         return lstm.CELL
 
 

@@ -53,10 +53,11 @@ class Parametrized(ABC):
 
     def __post_init__(self) -> None:
         for argument in ("input_size", "hidden_size", "num_layers"):
-            require(getattr(self, argument) >= 1, self.name, argument, "at least 1")
-        require(0 <= self.dropout <= 1, self.name, "dropout", "a probability from 0 to 1")
-        expected = "'float32': the reference has no other"
-        require(self.compute == "float32", self.name, "compute", expected)
+            size = getattr(self, argument)
+            require(size >= 1, self.name, f"{argument} is {size}", "at least 1")
+        require(0 <= self.dropout <= 1, self.name, f"dropout is {self.dropout}", "0 to 1")
+        only = "'float32': the reference has no other"
+        require(self.compute == "float32", self.name, f"compute is {self.compute!r}", only)
         self.dtype, self.rng = np.dtype(self.dtype), np.random.default_rng(self.rng)
         self._cell = self._make_cell()
         self._directions = 2 if self.bidirectional else 1
@@ -111,7 +112,8 @@ class Parametrized(ABC):
 
     def _check_buffer(self, argument: str, v: Array) -> None:
         require_shape(self.name, argument, v, self.flat.shape)
-        require(v.dtype == self.dtype, self.name, argument, f"of dtype {self.dtype}")
+        good, given = v.dtype == self.dtype, f"{argument} has dtype {v.dtype}"
+        require(good, self.name, given, f"dtype {self.dtype}")
 
     def bind(self, buffer: Array) -> None:
         """Move the parameters into `buffer`, from now on `flat`.
@@ -140,7 +142,8 @@ class Parametrized(ABC):
         if mapping.keys() != self._shapes.keys():
             missing = sorted(self._shapes.keys() - mapping.keys())
             surplus = sorted(mapping.keys() - self._shapes.keys())
-            raise ValueError(f"{self.name}: state_dict lacks {missing}, has unknown {surplus}")
+            given = f"state_dict lacks {missing} and has unknown {surplus}"
+            raise ValueError(f"{self.name}: {given}, expected exactly {list(self._shapes)}")
         values = {name: np.asarray(mapping[name]) for name in self._shapes}
         for name, v in values.items():
             require_shape(self.name, name, v, self._shapes[name])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .arguments import State, require
+from .arguments import Layout, State, require
 from .cell import Array
 
 if TYPE_CHECKING:
@@ -24,8 +24,12 @@ class Stream:
     """
 
     def __init__(self, layer: Recurrent, batch: int, state: State | None) -> None:
-        require(batch >= 1, layer.name, "batch", "at least 1")
+        require(batch >= 1, layer.name, f"batch is {batch}", "at least 1")
         self.state = state
+        if state is not None:
+            layout = Layout(layer.name, layer.dtype, True, layer.batch_first, False)
+            shapes = layer.state_shapes(batch)
+            self.state = layout.states_outside(layout.states_inside("state", state, shapes))
         self._layer = copy.deepcopy(layer)  # the weights of this moment
         self._batch = batch
         self._open = True
@@ -33,10 +37,11 @@ class Stream:
     def push(self, block: Array) -> Array:
         """Continue with a block (T, B, I), or tokens (T, B), any T ≥ 1 → y (T, B, R)."""
         layer, axis = self._layer, 0 if self._layer.batch_first else 1
-        require(self._open, layer.name, "stream", "open")
+        require(self._open, layer.name, "the stream is closed", "an open one")
         rank = 2 if np.issubdtype(block.dtype, np.integer) else 3
         fits = block.ndim == rank and block.shape[axis] == self._batch
-        require(fits, layer.name, "block", f"of {rank} axes, with batch {self._batch}")
+        expected = f"{rank} axes, with batch {self._batch}"
+        require(fits, layer.name, f"block has shape {block.shape}", expected)
         y, self.state = layer(block, self.state)
         return y
 
