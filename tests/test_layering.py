@@ -203,6 +203,7 @@ OPTIONAL: dict[str, dict[str, bool]] = {
     "typer": {"commands": True, "bench/cli": True},
     "rich": {"progress": True, "bench/cli": False, "bench/report": False},
     "safetensors": {"checkpoint": False},
+    "threadpoolctl": {"train": False},
     "matplotlib": {"bench/plot": False},
     "torch": {"bench/subjects/pytorch": False, "bench/subjects/pytorch_cell": False},
     "onnx": {"bench/subjects/onnx_runtime": False},

@@ -148,6 +148,19 @@ def test_checkpoints_come_at_intervals_but_not_at_the_end(rng, monkeypatch, inte
     assert seen == expected
 
 
+def test_a_run_keeps_blas_to_one_thread(rng):
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+
+    def threads():
+        pools = threadpoolctl.threadpool_info()
+        return [p["num_threads"] for p in pools if p["user_api"] == "blas"]
+
+    before, inside = threads(), []
+    trainer(rng, total=2).run(on_step=lambda _: inside.append(threads()))
+    assert inside == [[1] * len(before)] * 2
+    assert threads() == before
+
+
 def test_stopping_and_going_on_repeats_the_straight_run(rng):
     seed = rng.integers(2**32)
     straight, parts = (trainer(np.random.default_rng(seed), total=30) for _ in range(2))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import NoReturn
 
-EXTRAS = ("typer", "rich", "safetensors")
+EXTRAS = ("typer", "rich", "safetensors", "threadpoolctl")
 UNSAVED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130

@@ -25,19 +25,12 @@ struct LstmGates {
   static const Real* matrix(const Weights<const Real>& w) { return w.w_hh; }
   static const Real* bias(const Weights<const Real>& w) { return w.b_hh; }
 
-  // Gates of all rows first: the rows do not wait for each other, tanh(c_t) does for them.
-  static void finish(const Forward<Real>& f, const Place<Real>& at, Real* acc) {
+  static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
     constexpr long n = lanes<Real>;
     const long hidden = padded<Real>(f.size.hidden), unit = at.panel * n;
-    for (Real* gate = acc; gate != acc + at.rows * 4 * n; gate += 4 * n) {
-      store(gate, sigmoid<Real>(load(gate)));
-      store(gate + n, sigmoid<Real>(load(gate + n)));
-      store(gate + 2 * n, tanh<Real>(load(gate + 2 * n)));
-      store(gate + 3 * n, sigmoid<Real>(load(gate + 3 * n)));
-    }
     for (int m = 0; m < at.rows; ++m, acc += 4 * n) {
-      const Vec<Real> i = load(acc), forget = load(acc + n), g = load(acc + 2 * n),
-                      o = load(acc + 3 * n);
+      const Vec<Real> i = sigmoid<Real>(load(acc)), forget = sigmoid<Real>(load(acc + n));
+      const Vec<Real> g = tanh<Real>(load(acc + 2 * n)), o = sigmoid<Real>(load(acc + 3 * n));
       Real* state = f.c + (at.b + m) * hidden + unit;
       const Vec<Real> c = forget * load(state) + i * g;
       store(state, c);
