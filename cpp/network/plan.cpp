@@ -10,8 +10,8 @@ constexpr double worth_meeting = 60e3;
 // Below this a whole layer is not worth waking anyone.
 constexpr double worth_waking = 1e6;
 
-// What cores share of a third-level cache, if little of it is others': a usual size.
-constexpr index far_cache = 24 << 20;
+// Weights that a third-level cache delivers to every core as fast as sixteen rows use them.
+constexpr index far_cache = 12 << 20;
 
 // The busiest thread's share of n indivisible parts, relative to an even one.
 double imbalance(index n, int threads) {
