@@ -47,8 +47,10 @@ class WithGil {
   PyGILState_STATE state_;
 };
 
-// Asked on a thread inside WithoutGil: whether a signal wants Python's attention.
+// Asked on a thread inside WithoutGil: whether a signal wants Python's attention. Only the main
+// thread handles signals; others must not even ask, since the interpreter may be gone by now.
 inline bool interrupted() {
+  if (::gettid() != ::getpid()) return false;
   const WithGil gil;
   return PyErr_CheckSignals() != 0;
 }
