@@ -134,6 +134,15 @@ def test_a_checkpoint_that_fails_does_not_end_the_training(run, text, monkeypatc
     assert err.count("checkpoint not written: No space left on device: text.safetensors") == 1
 
 
+def test_only_checkpoints_are_replaced(run, text):
+    kept = text.read_bytes()
+    code, _, err = run("train", "text", "--data", text, "--out", text, "--epochs", 1, *SMALL)
+    assert code == 2 and f"--out is {text}, which exists and is no checkpoint" in err
+    assert text.read_bytes() == kept
+    for _ in range(2):
+        assert run("train", "text", "--data", text, "--epochs", 1, *SMALL)[0] == 0
+
+
 def test_a_last_checkpoint_that_fails_loses_no_results(run, text, monkeypatch):
     def full(path, checkpoint):
         raise OSError(28, "No space left on device")

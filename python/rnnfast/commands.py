@@ -13,7 +13,7 @@ import typer
 import rnnfast
 
 from .bench.cli import command as bench
-from .checkpoint import check_writable
+from .checkpoint import check_writable, load
 from .cli import INTERRUPTED, UNSAVED
 from .progress import Meter, Progress
 from .text import PRESETS, TextOptions, TextRun, load_model
@@ -114,6 +114,8 @@ def train_text(
     if threads is not None:
         _set_threads(threads)
     check_writable(out)
+    if not resume:
+        _check_replaceable(out)
     run = TextRun.resume(out, given) if resume else _start(given)
     _train(run, out, checkpoint_every)
 
@@ -123,6 +125,15 @@ def _set_threads(count: int) -> None:
         rnnfast.set_num_threads(count)
     except ValueError as error:
         raise ValueError(str(error).replace("num_threads", "--threads")) from None
+
+
+def _check_replaceable(out: Path) -> None:
+    """Refuse to write over a file that is no checkpoint, such as the text itself."""
+    try:
+        if out.exists():
+            load(out)
+    except ValueError:
+        raise ValueError(f"--out is {out}, which exists and is no checkpoint") from None
 
 
 def _preset(name: str | None) -> dict[str, Any]:
