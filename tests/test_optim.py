@@ -183,9 +183,9 @@ def test_load_state_dict_refuses_and_changes_nothing(rng):
         np.testing.assert_array_equal(value, before[name])
 
 
-def test_the_common_part_updates_nothing(rng):
-    with pytest.raises(NotImplementedError):
-        Optimizer(rng.standard_normal(3), 0.1, ()).step(rng.standard_normal(3))
+def test_the_common_part_cannot_be_made(rng):
+    with pytest.raises(TypeError, match="abstract"):
+        Optimizer(rng.standard_normal(3), 0.1, ())
 
 
 @pytest.mark.parametrize("factor", [0.3, 0.999, 1.5])

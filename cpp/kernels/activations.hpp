@@ -63,11 +63,21 @@ inline ScaledExp<Real> scaled_exp(Vec<Real> x) {
   return {(Vec<Real>)((IntVec<Real>)shifted << K::mantissa), (r * r) * p + r};
 }
 
+// Written so that NaN, which compares false, passes through.
+template <class Real>
+inline Vec<Real> at_most(Vec<Real> x, Real limit) {
+  return x > limit ? broadcast(limit) : x;
+}
+template <class Real>
+inline Vec<Real> at_least(Vec<Real> x, Real limit) {
+  return x < limit ? broadcast(limit) : x;
+}
+
 template <class Real>
 inline Vec<Real> sigmoid(Vec<Real> x) {
   constexpr Real limit = ExpConstants<Real>::sigmoid_limit;
-  // For large x its exponential vanishes against 1. Either bound keeps NaN.
-  const auto e = scaled_exp<Real>(-lesser(broadcast(limit), greater(broadcast(-limit), x)));
+  // For large x its exponential vanishes against 1.
+  const auto e = scaled_exp<Real>(-at_most<Real>(at_least<Real>(x, -limit), limit));
   return Real{1} / (Real{1} + (e.scale * e.q + e.scale));
 }
 
@@ -77,7 +87,7 @@ inline Vec<Real> tanh(Vec<Real> x) {
   const IntVec<Real> sign_bit = (IntVec<Real>)broadcast(Real{-0.0});
   const IntVec<Real> sign = (IntVec<Real>)x & sign_bit;
   const Vec<Real> magnitude = (Vec<Real>)((IntVec<Real>)x & ~sign_bit);
-  const auto e = scaled_exp<Real>(lesser(broadcast(limit), magnitude) * Real{2});
+  const auto e = scaled_exp<Real>(at_most<Real>(magnitude, limit) * Real{2});
   const Vec<Real> m = e.scale * e.q + (e.scale - Real{1});
   return (Vec<Real>)((IntVec<Real>)(m / (m + Real{2})) | sign);
 }

@@ -15,15 +15,6 @@ inline constexpr int block_vectors = 4;  // unit blocks per panel where a cell h
 // Rows of the tape that one pass of the weight gradient takes.
 inline constexpr int gradient_rows = 512;
 
-// a < b ? a : b and a > b ? a : b: where either is NaN, b. GCC would make two instructions of each,
-// and warns of its own intrinsics for them.
-inline __m512 lesser(__m512 a, __m512 b) { return __builtin_ia32_minps512_mask(a, b, a, -1, 4); }
-inline __m512 greater(__m512 a, __m512 b) { return __builtin_ia32_maxps512_mask(a, b, a, -1, 4); }
-inline __m512d lesser(__m512d a, __m512d b) { return __builtin_ia32_minpd512_mask(a, b, a, -1, 4); }
-inline __m512d greater(__m512d a, __m512d b) {
-  return __builtin_ia32_maxpd512_mask(a, b, a, -1, 4);
-}
-
 // Subnormal numbers count as zero inside the kernels; the caller's mode comes back afterwards.
 class FlushDenormals {
  public:

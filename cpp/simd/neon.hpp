@@ -15,16 +15,6 @@ inline constexpr int block_vectors = 4;  // unit blocks per panel where a cell h
 // Rows of the tape that one pass of the weight gradient takes.
 inline constexpr int gradient_rows = 512;
 
-// a < b ? a : b and a > b ? a : b: where either is NaN, b.
-template <class Vector>
-inline Vector lesser(Vector a, Vector b) {
-  return a < b ? a : b;
-}
-template <class Vector>
-inline Vector greater(Vector a, Vector b) {
-  return a > b ? a : b;
-}
-
 // Subnormal numbers count as zero inside the kernels; the caller's mode comes back afterwards.
 class FlushDenormals {
  public:

@@ -7,6 +7,7 @@ works in place with two blocks of scratch: no temporaries of the buffer's size.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ Array = NDArray[Any]
 _BLOCK = 16384  # elements: six such float32 arrays take 384 KiB; smaller ones cost more calls
 
 
-class Optimizer:
+class Optimizer(ABC):
     """Common part of the optimisers: the buffer, its moments, the walk and the saved state.
 
     Parameters
@@ -82,8 +83,9 @@ class Optimizer:
             scratch = self._scratch[:, : block.size]
             self._update(block, gradient[span], [m[span] for m in averages], scratch, rate)
 
+    @abstractmethod
     def _update(self, p: Array, g: Array, moments: list[Array], scratch: Array, lr: float) -> None:
-        raise NotImplementedError
+        """Update block `p` by its gradient `g`; `scratch` is two blocks to write in."""
 
     def state_dict(self) -> dict[str, Array]:
         """Return copies of what `load_state_dict` needs: `steps` () int64 and the moments."""
