@@ -41,8 +41,8 @@ void map_sigmoid(const Real* x, Real* y, index n) {
   map<Real, sigmoid<Real>>(x, y, n);
 }
 
-// As many chains of multiply-adds as a tile has accumulators. On Zen 5 ten chains run 9 % faster
-// (297 against 274 GFLOP/s a core, float): the core clocks down for what a product needs.
+// As many chains of multiply-adds as a tile has accumulators: the registers a product keeps busy,
+// for which some cores clock down.
 template <class Real>
 double fma_probe(index rounds) {
   constexpr int width = tile_vectors(4), chains = width * tile_rows(width);
