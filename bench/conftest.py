@@ -70,7 +70,7 @@ def measure(benchmark: Any, num_threads: int) -> Callable[[Case, Subject], None]
     def measure(case: Case, subject: Subject) -> None:
         expected = our_results(case, num_threads)
         job = subject.prepare(problems.make(case), num_threads)
-        difference = problems.check(f"{case.name}: {subject.name}", expected, job.read(job.call()))
+        difference = problems.check(case, subject.name, expected, job.read(job.call()))
         settle()
         peaks = [run.peak_turn(case.dtype, num_threads)()]
         seconds = timed(job.call)

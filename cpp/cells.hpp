@@ -22,6 +22,9 @@ inline constexpr CellTraits cell_traits[cell_count] = {
 
 constexpr const CellTraits& traits(Cell cell) { return cell_traits[static_cast<int>(cell)]; }
 
+// Precision of the products: the layer's own type, or bfloat16 summed in float.
+enum class Compute : int { native, bfloat16 };
+
 enum class Nonlinearity : int { tanh, relu, sigmoid, identity };
 
 }  // namespace rnnfast

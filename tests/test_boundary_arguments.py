@@ -66,7 +66,16 @@ CONSTRUCTOR: list[tuple[dict[str, Any], type[Exception], str]] = [
         ValueError,
         "dtype is [('a', 'f4'), ('a', 'f4')], expected float32 or float64",
     ),
-    ({"compute": "bfloat16"}, ValueError, "compute is 'bfloat16', expected 'float32'"),
+    (
+        {"compute": "float16"},
+        ValueError,
+        "compute is 'float16', expected 'float32' or 'bfloat16'",
+    ),
+    (
+        {"compute": "bfloat16", "dtype": "float64"},
+        ValueError,
+        "compute is 'bfloat16' with dtype float64, expected dtype float32",
+    ),
     ({"compute": np.float32}, TypeError, "compute is a type, expected a string"),
     ({"rng": -1}, ValueError, f"rng is -1, {SEED}"),
     ({"rng": 1.5}, TypeError, f"rng is a float, {SEED}"),

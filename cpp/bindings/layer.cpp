@@ -252,7 +252,7 @@ Cell choose_cell(const std::string& name, bool projects, bool reset_after) {
 
 Spec make_spec(const std::string& cell, index input_size, index hidden_size, index num_layers,
                bool bias, bool batch_first, double dropout, bool bidirectional, index proj_size,
-               bool reset_after, const std::string& nonlinearity) {
+               bool reset_after, const std::string& nonlinearity, const std::string& compute) {
   return {
       .cell = choose_cell(cell, proj_size != 0, reset_after),
       .input = input_size,
@@ -268,6 +268,8 @@ Spec make_spec(const std::string& cell, index input_size, index hidden_size, ind
                                                  {"relu", Nonlinearity::relu},
                                                  {"sigmoid", Nonlinearity::sigmoid},
                                                  {"identity", Nonlinearity::identity}}),
+      .compute = value_named<Compute>(
+          "compute", compute, {{"float32", Compute::native}, {"bfloat16", Compute::bfloat16}}),
   };
 }
 

@@ -44,6 +44,6 @@ class PyLayer {
 std::unique_ptr<PyLayer> make_layer(const std::string& dtype, const Spec& spec);
 Spec make_spec(const std::string& cell, index input_size, index hidden_size, index num_layers,
                bool bias, bool batch_first, double dropout, bool bidirectional, index proj_size,
-               bool reset_after, const std::string& nonlinearity);
+               bool reset_after, const std::string& nonlinearity, const std::string& compute);
 
 }  // namespace rnnfast

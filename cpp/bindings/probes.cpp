@@ -21,9 +21,9 @@ py::array apply(const std::string& name, const py::array& x) {
 
 // The mean over the whole time: the best moment alone would be one at a clock that does not last.
 template <class Real>
-double peak(Lease& lease, double seconds) {
+double peak(Compute compute, Lease& lease, double seconds) {
   using Clock = std::chrono::steady_clock;
-  const auto probe = table<Real>(current()).fma_probe;
+  const auto probe = table<Real>(current(), compute).fma_probe;
   const index rounds = 200000;
   std::vector<double> flops(lease.threads());
   const auto start = Clock::now();
@@ -49,10 +49,11 @@ py::array activation(const std::string& name, const py::array& x) {
 
 double measure_fma_peak(const std::string& dtype, py::handle num_threads, double seconds) {
   const int threads = thread_count_or_default(num_threads);
-  const bool single = is_single(dtype);
+  const Compute compute = dtype == "bfloat16" ? Compute::bfloat16 : Compute::native;
+  const bool single = compute == Compute::bfloat16 || is_single(dtype);
   double rate = 0;
   without_gil(threads, [&](Lease& lease) {
-    rate = single ? peak<float>(lease, seconds) : peak<double>(lease, seconds);
+    rate = single ? peak<float>(compute, lease, seconds) : peak<double>(compute, lease, seconds);
   });
   return rate;
 }

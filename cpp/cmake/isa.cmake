@@ -1,7 +1,8 @@
 # The instruction sets of each architecture, worst first, and the flags of each. One line here and
-# one file in cpp/simd make a new one; the dispatcher's list is generated from this.
+# one file in cpp/simd make a new one; the dispatcher's list is generated from this. A set that adds
+# to another only what some formats need names it as its base and takes all else from there.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  set(RNNFAST_INSTRUCTION_SETS baseline avx2 avx512)
+  set(RNNFAST_INSTRUCTION_SETS baseline avx2 avx512 avx512bf16)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
   set(RNNFAST_INSTRUCTION_SETS neon)
 else()
@@ -12,21 +13,46 @@ set(RNNFAST_FLAGS_baseline "")
 set(RNNFAST_FLAGS_avx2 -mavx2 -mfma)
 set(RNNFAST_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
     -mprefer-vector-width=512)
+set(RNNFAST_FLAGS_avx512bf16 ${RNNFAST_FLAGS_avx512} -mavx512bf16)
 set(RNNFAST_FLAGS_neon "")
 
-# One object library for every instruction set and element type, all linked into `target`.
+set(RNNFAST_BASE_avx512bf16 avx512)
+
+# The formats of kernels/format.hpp: a name in tables, the type, and whether a set adds to it.
+set(RNNFAST_FORMAT_float Native<float>)
+set(RNNFAST_FORMAT_double Native<double>)
+set(RNNFAST_FORMAT_bfloat16 BFloat16)
+set(RNNFAST_FORMATS float double bfloat16)
+set(RNNFAST_ADDS_avx512bf16 bfloat16)
+
+# The formats whose kernels are compiled for a set of its own.
+function(rnnfast_formats_of isa formats)
+  if(DEFINED RNNFAST_BASE_${isa})
+    set(${formats} ${RNNFAST_ADDS_${isa}} PARENT_SCOPE)
+  else()
+    set(${formats} ${RNNFAST_FORMATS} PARENT_SCOPE)
+  endif()
+endfunction()
+
+# One object library for every instruction set and format, all linked into `target`.
 function(rnnfast_add_kernels target)
   foreach(isa IN LISTS RNNFAST_INSTRUCTION_SETS)
-    foreach(real float double)
-      set(library kernels_${isa}_${real})
+    set(base ${isa})
+    if(DEFINED RNNFAST_BASE_${isa})
+      set(base ${RNNFAST_BASE_${isa}})
+    endif()
+    rnnfast_formats_of(${isa} formats)
+    foreach(format IN LISTS formats)
+      set(library kernels_${isa}_${format})
       add_library(${library} OBJECT ${PROJECT_SOURCE_DIR}/cpp/kernels/kernels.cpp)
       target_compile_definitions(
-        ${library} PRIVATE RNNFAST_ISA=${isa} RNNFAST_REAL=${real} RNNFAST_TABLE=table_${real})
+        ${library} PRIVATE RNNFAST_ISA=${isa} RNNFAST_FORMAT=${RNNFAST_FORMAT_${format}}
+                           RNNFAST_TABLE=table_${format})
       target_compile_options(${library} PRIVATE ${RNNFAST_FLAGS_${isa}} -O3 -fno-math-errno)
       rnnfast_check(${library})
       target_link_libraries(${target} PRIVATE ${library})
     endforeach()
-    string(APPEND entries " X(${isa})")
+    string(APPEND entries " X(${isa}, ${base})")
   endforeach()
   file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/generated/instruction_sets.hpp CONTENT
        "#pragma once\n#define RNNFAST_INSTRUCTION_SETS(X)${entries}\n")

@@ -7,10 +7,13 @@
 #include "cpu.hpp"
 #include "instruction_sets.hpp"
 
-#define RNNFAST_DECLARE(name)                    \
-  namespace rnnfast::name {                      \
-  extern const KernelTable<float> table_float;   \
-  extern const KernelTable<double> table_double; \
+#define RNNFAST_DECLARE(name, base)               \
+  namespace rnnfast::base {                       \
+  extern const KernelTable<float> table_float;    \
+  extern const KernelTable<double> table_double;  \
+  }                                               \
+  namespace rnnfast::name {                       \
+  extern const KernelTable<float> table_bfloat16; \
   }
 RNNFAST_INSTRUCTION_SETS(RNNFAST_DECLARE)
 #undef RNNFAST_DECLARE
@@ -32,8 +35,9 @@ const std::vector<InstructionSet>& instruction_sets() {
   // Never destroyed: threads may outlive static objects.
   static const auto* const sets = [] {
     std::vector<InstructionSet> found;
-#define RNNFAST_ADD(name) \
-  if (cpu_supports(#name)) found.push_back({#name, &name::table_float, &name::table_double});
+#define RNNFAST_ADD(name, base) \
+  if (cpu_supports(#name))      \
+    found.push_back({#name, &base::table_float, &base::table_double, &name::table_bfloat16});
     RNNFAST_INSTRUCTION_SETS(RNNFAST_ADD)
 #undef RNNFAST_ADD
     return new std::vector(std::move(found));

@@ -13,6 +13,7 @@ struct InstructionSet {
   std::string name;
   const KernelTable<float>* f32;
   const KernelTable<double>* f64;
+  const KernelTable<float>* bf16;
 };
 
 // Compiled in and supported by this machine, best last.
@@ -26,14 +27,15 @@ const InstructionSet& current();
 // Takes another one while the process runs, for tests.
 void use(const std::string& name);
 
+// The kernels for products of the given precision.
 template <class Real>
-const KernelTable<Real>& table(const InstructionSet& set);
+const KernelTable<Real>& table(const InstructionSet& set, Compute compute = Compute::native);
 template <>
-inline const KernelTable<float>& table(const InstructionSet& set) {
-  return *set.f32;
+inline const KernelTable<float>& table(const InstructionSet& set, Compute compute) {
+  return compute == Compute::bfloat16 ? *set.bf16 : *set.f32;
 }
 template <>
-inline const KernelTable<double>& table(const InstructionSet& set) {
+inline const KernelTable<double>& table(const InstructionSet& set, Compute) {
   return *set.f64;
 }
 

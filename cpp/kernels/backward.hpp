@@ -32,39 +32,44 @@ struct TapeData {
 };
 
 // `slots` of a tape as the left operand of a product.
-template <class Real>
+template <class Format>
 struct TapeColumns {
-  const Real* data;
+  using Real = Format::Real;
+  const Real* data;  // words
   Layout layout;
   Slots slots;
   long units;
   long rows;
 
-  long depth() const { return tape_rows<Real>(layout, slots, units); }
+  long depth() const { return tape_rows<Format>(layout, slots, units); }
+  // Words of a panel's row, and of a vector of it.
+  long row() const { return layout.width<Real>() / Format::group; }
+  static constexpr long vector = lanes<Real> / Format::group;
 
   // Writes one or two of them, the rows of which begin at `row` of the tape; returns how many.
   int left_operands(long row, LeftOperand<Real> (&left)[2]) const {
-    const long width = layout.width<Real>(), blocks = blocks_of(units, lanes<Real>);
+    const long width = this->row(), blocks = blocks_of(units, lanes<Real>);
     const Real* a = data + row * width;
     if (!layout.one_gate) {
-      left[0] = {a + slots.first * lanes<Real>, width, slots.count * lanes<Real>, blocks,
-                 rows * width};
+      left[0] = {a + slots.first * vector, width, slots.count * vector, blocks, rows * width};
       return 1;
     }
     const long full = blocks / layout.vectors, rest = blocks % layout.vectors;
     int n = 0;
     if (full) left[n++] = {a, width, width, full, rows * width};
-    if (rest) left[n++] = {a + full * rows * width, width, rest * lanes<Real>};
+    if (rest) left[n++] = {a + full * rows * width, width, rest * vector};
     return n;
   }
 };
 
-template <class Cell, class Real>
+template <class Cell>
 struct BackwardPlan {
+  using Format = Cell::Format;
+  using Real = Format::Real;
   static constexpr Layout columns = one_gate_layout(0);
   static constexpr int rows = highest_tile(block_vectors);
 
-  static TapeColumns<Real> tape(const Backward<Real>& g, Slots slots) {
+  static TapeColumns<Format> tape(const Backward<Real>& g, Slots slots) {
     return {g.gates, Cell::First::layout, slots, g.size.hidden, g.time.taped()};
   }
 
@@ -72,8 +77,8 @@ struct BackwardPlan {
 
   explicit BackwardPlan(const Size& s) {
     constexpr Layout layout = Cell::First::layout;
-    h_depth = tape_rows<Real>(layout, Cell::dh, s.hidden);
-    x_depth = tape_rows<Real>(layout, Cell::dx, s.hidden);
+    h_depth = tape_rows<Format>(layout, Cell::dh, s.hidden);
+    x_depth = tape_rows<Format>(layout, Cell::dx, s.hidden);
     h_panels = columns.panels<Real>(s.output);
     x_panels = columns.panels<Real>(s.input);
     second_depth = second_panels = 0;
@@ -98,42 +103,43 @@ struct BackwardPlan {
   long size() const { return second_offset() + second_panels * panel_size(second_depth); }
 };
 
-template <class Real>
+template <class Format, class Real = Format::Real>
 void pack_column_panels(const Layout& layout, Slots slots, const Matrix<Real>& m, long panels,
                         Real* packed, const Worker& me) {
   constexpr Layout columns = one_gate_layout(0);
-  const long size = tape_rows<Real>(layout, slots, m.units) * columns.width<Real>();
+  const long size = tape_rows<Format>(layout, slots, m.units) * columns.width<Real>();
   const Share mine = share(panels, me);
   for (long panel = mine.begin; panel < mine.end; ++panel)
-    pack_columns(layout, slots, m, columns.unit<Real>(panel, 0),
-                 columns.vectors_of<Real>(panel, m.k), packed + panel * size);
+    pack_columns<Format>(layout, slots, m, columns.unit<Real>(panel, 0),
+                         columns.vectors_of<Real>(panel, m.k), packed + panel * size);
 }
 
-template <class Cell, class Real>
+template <class Cell, class Real = Cell::Format::Real>
 void pack_backward(const Size& size, const Weights<const Real>& w, Real* packed, const Worker& me) {
-  const BackwardPlan<Cell, Real> plan(size);
+  using Format = Cell::Format;
+  const BackwardPlan<Cell> plan(size);
   constexpr Layout layout = Cell::First::layout;
-  pack_column_panels(layout, Cell::dh, Matrix<Real>{w.w_hh, size.hidden, size.output},
-                     plan.h_panels, packed, me);
-  pack_column_panels(layout, Cell::dx, Matrix<Real>{w.w_ih, size.hidden, size.input}, plan.x_panels,
-                     packed + plan.x_offset(), me);
+  pack_column_panels<Format>(layout, Cell::dh, Matrix<Real>{w.w_hh, size.hidden, size.output},
+                             plan.h_panels, packed, me);
+  pack_column_panels<Format>(layout, Cell::dx, Matrix<Real>{w.w_ih, size.hidden, size.input},
+                             plan.x_panels, packed + plan.x_offset(), me);
   if constexpr (Cell::two_phases) {
-    const TapeColumns<Real> tape = Cell::second_tape(size, TapeData<Real>{});
-    pack_column_panels(tape.layout, tape.slots,
-                       Matrix<Real>{Cell::second_matrix(w), tape.units, size.hidden},
-                       plan.second_panels, packed + plan.second_offset(), me);
+    const TapeColumns<Format> tape = Cell::second_tape(size, TapeData<Real>{});
+    pack_column_panels<Format>(tape.layout, tape.slots,
+                               Matrix<Real>{Cell::second_matrix(w), tape.units, size.hidden},
+                               plan.second_panels, packed + plan.second_offset(), me);
   }
 }
 
 // acc += tape · w for rows b, b + 1, … of step t.
-template <class Real>
-void add_columns(const Backward<Real>& g, const TapeColumns<Real>& tape, index t, index b,
+template <class Format, class Real = Format::Real>
+void add_columns(const Backward<Real>& g, const TapeColumns<Format>& tape, index t, index b,
                  const Real* w, int vectors, int rows, Real* acc, Ahead& ahead) {
   LeftOperand<Real> left[2];
   const int n = tape.left_operands(g.time.offset[t] + b, left);
   for (long i = 0, first = 0; i < n; first += left[i].k * left[i].repeat, ++i)
-    multiply(left[i], w, tape.depth(), first, vectors, rows, acc, one_gate_layout(0).width<Real>(),
-             ahead);
+    multiply<Format>(left[i], w, tape.depth(), first, vectors, rows, acc,
+                     one_gate_layout(0).width<Real>(), ahead);
 }
 
 // acc[m] (+)= columns of a row-major array; absent arrays count as zero.
@@ -191,13 +197,13 @@ struct Visit {
 template <class Cell, class Real>
 void hidden_gradient(const Visit<Real>& visit, Share mine, long panel, const Real* w,
                      Ahead& ahead) {
-  using Plan = BackwardPlan<Cell, Real>;
+  using Plan = BackwardPlan<Cell>;
   const Backward<Real>& g = visit.g;
   constexpr long width = Plan::columns.template width<Real>();
   const long output = padded<Real>(g.size.output),
              unit = Plan::columns.template unit<Real>(panel, 0);
   const int vectors = Plan::columns.template vectors_of<Real>(panel, g.size.output);
-  const TapeColumns<Real> tape = Plan::tape(g, Cell::dh);
+  const TapeColumns<typename Cell::Format> tape = Plan::tape(g, Cell::dh);
   alignas(64) Real acc[max_rows * width];
   const auto sum = [&](index b, int rows, bool here, bool after) {
     __builtin_memset(acc, 0, sizeof acc);
@@ -229,12 +235,12 @@ void hidden_gradient(const Visit<Real>& visit, Share mine, long panel, const Rea
 
 template <class Cell, class Real>
 void input_gradient(const Visit<Real>& visit, Share mine, long panel, const Real* w, Ahead& ahead) {
-  using Plan = BackwardPlan<Cell, Real>;
+  using Plan = BackwardPlan<Cell>;
   const Backward<Real>& g = visit.g;
   constexpr long width = Plan::columns.template width<Real>();
   const long column = Plan::columns.template unit<Real>(panel, 0);
   const int vectors = Plan::columns.template vectors_of<Real>(panel, g.size.input);
-  const TapeColumns<Real> tape = Plan::tape(g, Cell::dx);
+  const TapeColumns<typename Cell::Format> tape = Plan::tape(g, Cell::dx);
   alignas(64) Real acc[max_rows * width];
   Visit<Real>::tiles({mine.begin, least(mine.end, visit.after)}, 0, Plan::rows,
                      [&](index b, int rows) {
@@ -253,10 +259,10 @@ void input_gradient(const Visit<Real>& visit, Share mine, long panel, const Real
 template <class Cell, class Real>
 void second_gradient(const Visit<Real>& visit, Share mine, long panel, const Real* w,
                      Ahead& ahead) {
-  using Plan = BackwardPlan<Cell, Real>;
+  using Plan = BackwardPlan<Cell>;
   const Backward<Real>& g = visit.g;
   const int vectors = Plan::columns.template vectors_of<Real>(panel, g.size.hidden);
-  const TapeColumns<Real> tape =
+  const TapeColumns<typename Cell::Format> tape =
       Cell::second_tape(g.size, TapeData<Real>{g.gates, g.projected, g.time.taped()});
   alignas(64) Real acc[max_rows * Plan::columns.template width<Real>()];
   Visit<Real>::tiles({mine.begin, least(mine.end, visit.here)}, visit.before, Plan::rows,
@@ -267,10 +273,10 @@ void second_gradient(const Visit<Real>& visit, Share mine, long panel, const Rea
                      });
 }
 
-template <class Cell, class Real>
+template <class Cell, class Real = Cell::Format::Real>
 void backward(const Backward<Real>& g, const Worker& me) {
   const FlushDenormals mode;
-  const BackwardPlan<Cell, Real> plan(g.size);
+  const BackwardPlan<Cell> plan(g.size);
   const Share rows = row_share(g.time.rows(0), me);
   const Share panels = unit_share(plan.h_panels + (g.dx ? plan.x_panels : 0), me);
   for (index p = g.time.steps - 1; p >= -1; --p) {

@@ -23,15 +23,36 @@ struct Place {
   long tape_rows;      // rows of a panel of `gates`
   const Real* h_prev;  // h_{t-1} of row b; rows h_row apart
   long h_row;
+  const Real* left;  // its words; rows left_row apart
+  long left_row;
+  Real* twin;  // for the words of h_t, where they are not h_t itself
 };
 
+// Writes a vector of h_t: where the user finds it, and for the next step's product.
+template <class Format, class Real = Format::Real>
+void store_hidden(const Forward<Real>& f, const Place<Real>& at, int m, long unit, Vec<Real> h,
+                  long left) {
+  store_first(f.y.at(at.t, at.b + m) + unit, h, left);
+  if constexpr (!Format::native) Format::put(elements<Format>(at.twin + m * at.left_row) + unit, h);
+}
+
+// Words of a row of Forward::operand.
+template <class Format>
+constexpr long operand_row(const Size& s) {
+  return padded<typename Format::Real>(s.hidden) / Format::group;
+}
+
 // Products of a phase: x feeds the vectors Phase::x, h (or the operand) Phase::h.
-template <class Phase, class Real>
+template <class Phase>
 struct PhasePlan {
-  long units, x_k, h_k;
+  using Format = Phase::Format;
+  using Real = Format::Real;
+  long units, x_k, h_k;  // words
 
   explicit PhasePlan(const Size& s)
-      : units(Phase::units(s)), x_k(Phase::x.count ? s.input : 0), h_k(Phase::depth(s)) {}
+      : units(Phase::units(s)),
+        x_k(Phase::x.count ? words_of<Format>(s.input) : 0),
+        h_k(words_of<Format>(Phase::depth(s))) {}
 
   // A tile as high as both products allow.
   static constexpr int rows = static_cast<int>(
@@ -59,9 +80,10 @@ struct PhasePlan {
   }
 };
 
-template <class Phase, class Real>
+template <class Phase, class Real = Phase::Format::Real>
 void pack_phase(const Size& size, const Weights<const Real>& w, Real* packed, const Worker& me) {
-  const PhasePlan<Phase, Real> plan(size);
+  using Format = Phase::Format;
+  const PhasePlan<Phase> plan(size);
   const auto& layout = Phase::layout;
   const Share mine = share(plan.panels(), me);
   for (long panel = mine.begin; panel < mine.end; ++panel) {
@@ -73,61 +95,68 @@ void pack_phase(const Size& size, const Weights<const Real>& w, Real* packed, co
     Real* x_weights = const_cast<Real*>(plan.x_weights(p));
     Real* h_weights = const_cast<Real*>(plan.h_weights(p));
     if (Phase::x.count)
-      pack_panel(layout, x, panel, Matrix<Real>{w.w_ih, plan.units, plan.x_k}, x_weights);
-    pack_panel(layout, h, panel, Matrix<Real>{Phase::matrix(w), plan.units, plan.h_k}, h_weights);
+      pack_panel<Format>(layout, x, panel, Matrix<Real>{w.w_ih, plan.units, size.input}, x_weights);
+    pack_panel<Format>(layout, h, panel,
+                       Matrix<Real>{Phase::matrix(w), plan.units, Phase::depth(size)}, h_weights);
   }
 }
 
 // acc[m] += W_ih[:, token of row m]: packed weights hold that column as consecutive vectors.
-template <class Real>
+template <class Format, class Real = Format::Real>
 void add_tokens(const int32_t* token, int rows, const Real* w, long pass_k, int vectors, Real* acc,
                 long acc_row) {
   const int width = tile_vectors(vectors);
   for (int m = 0; m < rows; ++m)
     for (int v = 0; v < vectors; ++v) {
-      const long pass = pass_k * (v - v % width) + long{token[m]} * width + v % width;
+      const long k = token[m] / Format::group;
+      const long pass = pass_k * (v - v % width) + k * width + v % width;
       Real* sum = acc + m * acc_row + v * lanes<Real>;
-      store(sum, load(sum) + load(w + pass * lanes<Real>));
+      const Vec<Real> words = load(w + pass * lanes<Real>);
+      store(sum, load(sum) + Format::part(words, token[m] % Format::group));
     }
 }
 
 template <class Phase, class Real>
-void add_input(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan, const Place<Real>& at,
+void add_input(const Forward<Real>& f, const PhasePlan<Phase>& plan, const Place<Real>& at,
                const Real* panel, Real* acc, Ahead& ahead) {
   const Slots x = plan.slots(Phase::x, at.panel);
   Real* sum = acc + x.first * lanes<Real>;
   constexpr long acc_row = Phase::layout.template width<Real>();
   const int32_t* token = f.tokens ? f.tokens + f.time.offset[at.t] + at.b : nullptr;
-  if (!f.packed)
-    return add_direct(Phase::layout, x, at.panel,
-                      Matrix<Real>{f.weights.w_ih, plan.units, plan.x_k},
-                      token ? nullptr : f.x.at(at.t, at.b), f.x.row, token, at.rows, acc, acc_row);
+  using Format = Phase::Format;
+  if constexpr (Format::native)
+    if (!f.packed)
+      return add_direct(
+          Phase::layout, x, at.panel, Matrix<Real>{f.weights.w_ih, plan.units, plan.x_k},
+          token ? nullptr : f.x.at(at.t, at.b), f.x.row, token, at.rows, acc, acc_row);
   const Real* w = plan.x_weights(panel);
-  if (token) return add_tokens(token, at.rows, w, plan.x_k, x.count, sum, acc_row);
+  if (token) return add_tokens<Format>(token, at.rows, w, plan.x_k, x.count, sum, acc_row);
   const LeftOperand<Real> left{f.x.at(at.t, at.b), f.x.row, plan.x_k};
-  multiply(left, w, plan.x_k, 0, x.count, at.rows, sum, acc_row, ahead);
+  multiply<Format>(left, w, plan.x_k, 0, x.count, at.rows, sum, acc_row, ahead);
 }
 
 template <class Phase, class Real>
-void add_recurrent(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan,
-                   const Place<Real>& at, const Real* panel, Real* acc, Ahead& ahead) {
+void add_recurrent(const Forward<Real>& f, const PhasePlan<Phase>& plan, const Place<Real>& at,
+                   const Real* panel, Real* acc, Ahead& ahead) {
   const Slots h = plan.slots(Phase::h, at.panel);
   constexpr long acc_row = Phase::layout.template width<Real>();
-  LeftOperand<Real> left{at.h_prev, at.h_row, plan.h_k};
+  using Format = Phase::Format;
+  LeftOperand<Real> left{at.left, at.left_row, plan.h_k};
   if constexpr (Phase::second) {
-    left.row = padded<Real>(f.size.hidden);
+    left.row = operand_row<Format>(f.size);
     left.a = f.operand + at.tape_row * left.row;
   }
-  if (!f.packed)
-    return add_direct(Phase::layout, h, at.panel,
-                      Matrix<Real>{Phase::matrix(f.weights), plan.units, plan.h_k}, left.a,
-                      left.row, static_cast<const int32_t*>(nullptr), at.rows, acc, acc_row);
-  multiply(left, plan.h_weights(panel), plan.h_k, 0, h.count, at.rows, acc + h.first * lanes<Real>,
-           acc_row, ahead);
+  if constexpr (Format::native)
+    if (!f.packed)
+      return add_direct(Phase::layout, h, at.panel,
+                        Matrix<Real>{Phase::matrix(f.weights), plan.units, plan.h_k}, left.a,
+                        left.row, static_cast<const int32_t*>(nullptr), at.rows, acc, acc_row);
+  multiply<Format>(left, plan.h_weights(panel), plan.h_k, 0, h.count, at.rows,
+                   acc + h.first * lanes<Real>, acc_row, ahead);
 }
 
 template <class Phase, class Real>
-void start_with_bias(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan, long panel,
+void start_with_bias(const Forward<Real>& f, const PhasePlan<Phase>& plan, long panel,
                      const Real* packed, int rows, Real* acc) {
   constexpr long width = Phase::layout.template width<Real>();
   alignas(64) Real direct[width];
@@ -152,7 +181,7 @@ Real* input_row(const Real* input, long total, long panel, long row, int vectors
 }
 
 template <class Phase, class Real>
-void forward_tile(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan, const Place<Real>& at,
+void forward_tile(const Forward<Real>& f, const PhasePlan<Phase>& plan, const Place<Real>& at,
                   const Real* panel, Ahead& ahead) {
   constexpr long width = Phase::layout.template width<Real>();
   alignas(64) Real acc[max_rows * width];
@@ -172,32 +201,66 @@ void forward_tile(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan, co
   Phase::finish(f, at, acc);
 }
 
+// Where the rows of a step find their predecessors, and put the words of their own.
+template <class Real>
+struct Previous {
+  const Real* h;
+  long h_row;
+  const Real* left;
+  long left_row;
+  Real* twin;
+};
+
+// Of the step processed as number p, for rows that begin there or go on.
+template <class Format, class Real = Format::Real>
+Previous<Real> previous(const Forward<Real>& f, index p, bool begin) {
+  Previous<Real> prev{f.h0, padded<Real>(f.size.output), nullptr, 0, nullptr};
+  if (!begin) prev.h = f.y.at(f.time.time(p - 1), 0), prev.h_row = f.y.row;
+  prev.left = prev.h, prev.left_row = prev.h_row;
+  if constexpr (!Format::native) {
+    prev.left_row = padded<Real>(f.size.output) / Format::group;
+    const long twin = f.time.rows(0) * prev.left_row;
+    prev.left = f.twins + (begin ? 2 : (p - 1) & 1) * twin;
+    prev.twin = f.twins + (p & 1) * twin;
+  }
+  return prev;
+}
+
 // Rows [begin, end) of step t that all have, or all lack, a predecessor.
 template <class Phase, class Real>
-void forward_rows(const Forward<Real>& f, const PhasePlan<Phase, Real>& plan, long panel,
-                  const Real* packed, index t, Share rows, const Rows<const Real>& prev,
-                  index t_prev, Ahead& ahead) {
-  const RowTiles tiles(rows.begin, rows.end, PhasePlan<Phase, Real>::rows);
+void forward_rows(const Forward<Real>& f, const PhasePlan<Phase>& plan, long panel,
+                  const Real* packed, index t, Share rows, const Previous<Real>& prev,
+                  Ahead& ahead) {
+  const RowTiles tiles(rows.begin, rows.end, PhasePlan<Phase>::rows);
   for (long i = 0; i < tiles.tiles; ++i) {
     const index b = tiles.begin(i);
     const int count = static_cast<int>(tiles.begin(i + 1) - b);
     const long first = f.record ? f.time.offset[t] : 0;
     const long total = f.record ? f.time.taped() : f.time.rows(0);
-    forward_tile<Phase>(
-        f, plan, Place<Real>{t, b, count, panel, first + b, total, prev.at(t_prev, b), prev.row},
-        packed, ahead);
+    const Place<Real> at{.t = t,
+                         .b = b,
+                         .rows = count,
+                         .panel = panel,
+                         .tape_row = first + b,
+                         .tape_rows = total,
+                         .h_prev = prev.h + b * prev.h_row,
+                         .h_row = prev.h_row,
+                         .left = prev.left + b * prev.left_row,
+                         .left_row = prev.left_row,
+                         .twin = prev.twin + b * prev.left_row};
+    forward_tile<Phase>(f, plan, at, packed, ahead);
   }
 }
 
 template <class Phase, class Real>
 void forward_phase(const Forward<Real>& f, const Real* packed, index p, const Worker& me) {
-  const PhasePlan<Phase, Real> plan(f.size);
-  const index t = f.time.time(p), t_prev = p ? f.time.time(p - 1) : 0;
-  const index active = f.time.rows(t);
-  const index started = p ? least(active, f.time.rows(t_prev)) : 0;
+  const PhasePlan<Phase> plan(f.size);
+  using Format = Phase::Format;
+  const index t = f.time.time(p), active = f.time.rows(t);
+  const index started = p ? least(active, f.time.rows(f.time.time(p - 1))) : 0;
   const Share rows = row_share(f.time.rows(0), me), panels = unit_share(plan.panels(), me);
-  const Rows<const Real> y{f.y.base, f.y.step, f.y.row, f.y.offset};
-  const Rows<const Real> initial{f.h0, 0, padded<Real>(f.size.output)};
+  const Previous<Real> going = previous<Format>(f, p, p == 0);
+  const Previous<Real> beginning = previous<Format>(f, p, true);
   const long tiles = blocks_of(least(rows.end, active) - rows.begin, plan.rows);
   const Walk walk{panels, (p & 1) != 0};
   for (long i = panels.begin; i < panels.end; ++i) {
@@ -209,9 +272,9 @@ void forward_phase(const Forward<Real>& f, const Real* packed, index p, const Wo
     Ahead ahead(w);
     if (f.prefetch && tiles > 1 && i + 1 < panels.end)
       ahead = {weights(walk.at(i + 1)), plan.panel_bytes(), tiles * plan.passes(f)};
-    forward_rows(f, plan, panel, w, t, {rows.begin, least(rows.end, started)}, y, t_prev, ahead);
+    forward_rows(f, plan, panel, w, t, {rows.begin, least(rows.end, started)}, going, ahead);
     forward_rows(f, plan, panel, w, t, {most(rows.begin, started), least(rows.end, active)},
-                 initial, 0, ahead);
+                 beginning, ahead);
   }
 }
 
@@ -219,8 +282,9 @@ void forward_phase(const Forward<Real>& f, const Real* packed, index p, const Wo
 // narrow. The rows of x are evenly spaced.
 template <class Phase, class Real>
 void input_product(const Forward<Real>& f, Real* input, const Worker& me) {
+  using Format = Phase::Format;
   const FlushDenormals mode;
-  const PhasePlan<Phase, Real> plan(f.size);
+  const PhasePlan<Phase> plan(f.size);
   const long total = f.time.total(),
              x_row = f.time.rows(0) == 1 && !f.x.offset ? f.x.step : f.x.row;
   constexpr long width = Phase::layout.template width<Real>();
@@ -230,16 +294,16 @@ void input_product(const Forward<Real>& f, Real* input, const Worker& me) {
     const Real* w = f.packed + panel * plan.panel_size();
     Ahead ahead(w);
     const Slots x = plan.slots(Phase::x, panel);
-    const RowTiles tiles(0, total, PhasePlan<Phase, Real>::rows);
+    const RowTiles tiles(0, total, PhasePlan<Phase>::rows);
     for (long i = 0; i < tiles.tiles; ++i) {
       const long row = tiles.begin(i);
       const int rows = static_cast<int>(tiles.begin(i + 1) - row);
       start_with_bias<Phase>(f, plan, panel, w, rows, acc);
       if (f.tokens) {
-        add_tokens(f.tokens + row, rows, plan.x_weights(w), plan.x_k, x.count, acc, width);
+        add_tokens<Format>(f.tokens + row, rows, plan.x_weights(w), plan.x_k, x.count, acc, width);
       } else {
         const LeftOperand<Real> left{f.x.base + row * x_row, x_row, plan.x_k};
-        multiply(left, plan.x_weights(w), plan.x_k, 0, x.count, rows, acc, width, ahead);
+        multiply<Format>(left, plan.x_weights(w), plan.x_k, 0, x.count, rows, acc, width, ahead);
       }
       for (int m = 0; m < rows; ++m)
         __builtin_memcpy(input_row(input, total, panel, row + m, Phase::x.count), acc + m * width,
@@ -248,7 +312,7 @@ void input_product(const Forward<Real>& f, Real* input, const Worker& me) {
   }
 }
 
-template <class Cell, class Real>
+template <class Cell, class Real = Cell::Format::Real>
 void forward(const Forward<Real>& f, const Worker& me) {
   const FlushDenormals mode;
   using First = Cell::First;
@@ -256,7 +320,7 @@ void forward(const Forward<Real>& f, const Worker& me) {
     forward_phase<First>(f, f.packed, p, me);
     if constexpr (Cell::two_phases) {
       if (me.split_units && !me.meet(me.team, me.index)) return;
-      const Real* second = f.packed ? f.packed + PhasePlan<First, Real>(f.size).size() : nullptr;
+      const Real* second = f.packed ? f.packed + PhasePlan<First>(f.size).size() : nullptr;
       forward_phase<typename Cell::Second>(f, second, p, me);
     }
     if (!(me.split_units ? me.meet : me.proceed)(me.team, me.index)) return;

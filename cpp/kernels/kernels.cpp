@@ -1,5 +1,5 @@
-// All kernels of one instruction set and one element type. cmake/isa.cmake compiles this file for
-// every pair of them with RNNFAST_ISA, RNNFAST_REAL and the instruction set's flags.
+// All kernels of one instruction set and one format. cmake/isa.cmake compiles this file for every
+// pair of them with RNNFAST_ISA, RNNFAST_FORMAT, RNNFAST_TABLE and the instruction set's flags.
 #include "cells/basic.hpp"
 #include "cells/gru.hpp"
 #include "cells/gru_reset_before.hpp"
@@ -10,61 +10,75 @@
 namespace rnnfast::RNNFAST_ISA {
 namespace {
 
-template <class Cell, class Real>
+template <class Cell>
 Sizes sizes(const Size& s) {
+  using Format = Cell::Format;
+  using Real = Format::Real;
   using First = Cell::First;
   constexpr Layout layout = First::layout;
   Sizes n{};
-  const PhasePlan<First, Real> plan(s);
+  const PhasePlan<First> plan(s);
   n.packed_forward = plan.size();
   n.panels = plan.panels();
-  n.gates_per_row = plan.panels() * layout.width<Real>();
+  n.gates_per_row = plan.panels() * layout.width<Real>() / Format::group;
   n.input_per_row = plan.panels() * First::x.count * lanes<Real>;
-  n.packed_backward = BackwardPlan<Cell, Real>(s).size();
+  n.packed_backward = BackwardPlan<Cell>(s).size();
   n.padded_hidden = padded<Real>(s.hidden);
   n.padded_output = padded<Real>(s.output);
+  n.twin_per_row = Format::native ? 0 : n.padded_output / Format::group;
+  n.operand_per_row = operand_row<Format>(s);
   if constexpr (Cell::two_phases) {
-    const TapeColumns<Real> tape = Cell::second_tape(s, TapeData<Real>{});
-    n.packed_forward += PhasePlan<typename Cell::Second, Real>(s).size();
-    n.projected_per_row =
-        tape.layout.template panels<Real>(tape.units) * tape.layout.template width<Real>();
+    const TapeColumns<Format> tape = Cell::second_tape(s, TapeData<Real>{});
+    n.packed_forward += PhasePlan<typename Cell::Second>(s).size();
+    n.projected_per_row = tape.layout.template panels<Real>(tape.units) * tape.row();
   }
   return n;
 }
 
-template <class Cell, class Real>
+template <class Cell, class Real = Cell::Format::Real>
 void pack_forward(const Size& s, const Weights<const Real>& w, Real* packed, const Worker& me) {
-  pack_phase<typename Cell::First>(s, w, packed, me);
+  using First = Cell::First;
+  pack_phase<First>(s, w, packed, me);
   if constexpr (Cell::two_phases)
-    pack_phase<typename Cell::Second>(s, w,
-                                      packed + PhasePlan<typename Cell::First, Real>(s).size(), me);
+    pack_phase<typename Cell::Second>(s, w, packed + PhasePlan<First>(s).size(), me);
 }
 
-template <class Cell, class Real>
-constexpr CellKernels<Real> kernels() {
-  return {sizes<Cell, Real>,
-          pack_forward<Cell, Real>,
-          pack_backward<Cell, Real>,
-          input_product<typename Cell::First, Real>,
-          forward<Cell, Real>,
-          backward<Cell, Real>,
-          gradient_scratch<Cell, Real>,
-          weight_gradient<Cell, Real>};
+template <class Cell>
+constexpr CellKernels<typename Cell::Real> kernels() {
+  return {sizes<Cell>,
+          pack_forward<Cell>,
+          pack_backward<Cell>,
+          input_product<typename Cell::First>,
+          forward<Cell>,
+          backward<Cell>,
+          gradient_scratch<Cell>,
+          weight_gradient<Cell>};
+}
+
+template <class Format>
+index operand_words(index columns) {
+  return padded<typename Format::Real>(columns) / Format::group;
+}
+
+template <class Format>
+constexpr KernelTable<typename Format::Real> table() {
+  using Real = Format::Real;
+  return {
+      // In the order of cells.hpp.
+      {kernels<Basic<Format>>(), kernels<Lstm<Format>>(), kernels<ProjectedLstm<Format>>(),
+       kernels<Gru<Format>>(), kernels<GruResetBefore<Format>>()},
+      Format::native ? nullptr : operand_words<Format>,
+      Format::native ? nullptr : to_words<Format>,
+      dropout<Real>,
+      map_tanh<Real>,
+      map_sigmoid<Real>,
+      fma_probe<Format>,
+  };
 }
 
 }  // namespace
 
-// In the order of cells.hpp.
-extern const KernelTable<RNNFAST_REAL> RNNFAST_TABLE;
-const KernelTable<RNNFAST_REAL> RNNFAST_TABLE = {
-    {kernels<Basic<RNNFAST_REAL>, RNNFAST_REAL>(), kernels<Lstm<RNNFAST_REAL>, RNNFAST_REAL>(),
-     kernels<ProjectedLstm<RNNFAST_REAL>, RNNFAST_REAL>(),
-     kernels<Gru<RNNFAST_REAL>, RNNFAST_REAL>(),
-     kernels<GruResetBefore<RNNFAST_REAL>, RNNFAST_REAL>()},
-    dropout<RNNFAST_REAL>,
-    map_tanh<RNNFAST_REAL>,
-    map_sigmoid<RNNFAST_REAL>,
-    fma_probe<RNNFAST_REAL>,
-};
+extern const KernelTable<RNNFAST_FORMAT::Real> RNNFAST_TABLE;
+const KernelTable<RNNFAST_FORMAT::Real> RNNFAST_TABLE = table<RNNFAST_FORMAT>();
 
 }  // namespace rnnfast::RNNFAST_ISA

@@ -3,7 +3,7 @@
 //   forward   panel: [bias: vectors], x: [pass][k = I][vectors of the pass], the same for h
 //   backward  column panel: [k = gate rows in tape order][vectors of columns]
 //
-// Units and columns beyond the matrix are zero.
+// k counts words of the format. Units and columns beyond the matrix are zero.
 #pragma once
 
 #include "layout.hpp"
@@ -36,16 +36,17 @@ struct Walk {
   long at(long i) const { return back ? panels.begin + panels.end - 1 - i : i; }
 };
 
-// `rows` ≤ lanes rows of w, k columns each, become k vectors `stride` apart.
-template <class Real>
+// `rows` ≤ lanes rows of w, k columns each, become a vector for every word, `stride` apart.
+template <class Format, class Real = Format::Real>
 void pack_vectors(const Real* w, long row, long rows, long k, Real* packed, long stride) {
   for (long k0 = 0; k0 < k; k0 += lanes<Real>) {
     Vec<Real> square[lanes<Real>];
     for (long i = 0; i < lanes<Real>; ++i)
       square[i] = i < rows ? load_first(w + i * row + k0, k - k0) : Vec<Real>{};
     transpose<Real>(square);
-    const long columns = least(lanes<Real>, k - k0);
-    for (long i = 0; i < columns; ++i) store(packed + (k0 + i) * stride, square[i]);
+    const long words = words_of<Format>(least(lanes<Real>, k - k0));
+    for (long i = 0; i < words; ++i)
+      store(packed + (k0 / Format::group + i) * stride, Format::word(square + i * Format::group));
   }
 }
 
@@ -58,16 +59,16 @@ struct Matrix {
 };
 
 // Writes `slots` of a panel, pass by pass.
-template <class Real>
+template <class Format, class Real = Format::Real>
 void pack_panel(const Layout& layout, Slots slots, long panel, const Matrix<Real>& m,
                 Real* packed) {
   const int width = tile_vectors(slots.count);
   for (int v = 0; v < slots.count; ++v) {
     const long unit = layout.unit<Real>(panel, slots.first + v);
     const long row = layout.gate_of(slots.first + v) * m.units + unit;
-    Real* pass = packed + (m.k * (v - v % width) + v % width) * lanes<Real>;
-    pack_vectors(m.w + row * m.k, m.k, least(lanes<Real>, m.units - unit), m.k, pass,
-                 width * lanes<Real>);
+    Real* pass = packed + (words_of<Format>(m.k) * (v - v % width) + v % width) * lanes<Real>;
+    pack_vectors<Format>(m.w + row * m.k, m.k, least(lanes<Real>, m.units - unit), m.k, pass,
+                         width * lanes<Real>);
   }
 }
 
@@ -83,7 +84,7 @@ void pack_bias(const Layout& layout, Slots slots, long panel, const Real* bias, 
 }
 
 // Columns [column, column + vectors) of `slots` of the whole matrix, rows in tape order.
-template <class Real>
+template <class Format, class Real = Format::Real>
 void pack_columns(const Layout& layout, Slots wanted, const Matrix<Real>& m, long column,
                   int vectors, Real* packed) {
   for (long panel = 0; panel < layout.panels<Real>(m.units); ++panel) {
@@ -91,20 +92,24 @@ void pack_columns(const Layout& layout, Slots wanted, const Matrix<Real>& m, lon
     for (int v = slots.first; v < slots.first + slots.count; ++v) {
       const long unit = layout.unit<Real>(panel, v);
       const Real* rows = m.w + (layout.gate_of(v) * m.units + unit) * m.k;
-      for (long i = 0; i < lanes<Real>; ++i)
+      for (long i = 0; i < lanes<Real>; i += Format::group)
         for (int n = 0; n < vectors; ++n, packed += lanes<Real>) {
           const long c = column + n * lanes<Real>;
-          store(packed, unit + i < m.units ? load_first(rows + i * m.k + c, m.k - c) : Vec<Real>{});
+          Vec<Real> parts[Format::group];
+          for (long j = 0; j < Format::group; ++j)
+            parts[j] = unit + i + j < m.units ? load_first(rows + (i + j) * m.k + c, m.k - c)
+                                              : Vec<Real>{};
+          store(packed, Format::word(parts));
         }
     }
   }
 }
 
 // Rows of the right operand that pack_columns makes.
-template <class Real>
+template <class Format, class Real = Format::Real>
 constexpr long tape_rows(const Layout& layout, Slots slots, long units) {
   const long blocks = blocks_of(units, lanes<Real>);
-  return (layout.one_gate ? blocks : blocks * slots.count) * lanes<Real>;
+  return (layout.one_gate ? blocks : blocks * slots.count) * lanes<Real> / Format::group;
 }
 
 }  // namespace rnnfast::RNNFAST_ISA

@@ -43,15 +43,17 @@ void map_sigmoid(const Real* x, Real* y, index n) {
 
 // As many chains of multiply-adds as a tile has accumulators: the registers a product keeps busy,
 // for which some cores clock down.
-template <class Real>
+template <class Format>
 double fma_probe(index rounds) {
+  using Real = Format::Real;
   constexpr int width = tile_vectors(4), chains = width * tile_rows(width);
   Vec<Real> c[chains];
   for (int i = 0; i < chains; ++i) c[i] = broadcast(static_cast<Real>(i));
-  Vec<Real> a = broadcast(Real(0.999)), b = broadcast(Real(0.001));
+  const Vec<Real> some[] = {broadcast(Real(0.25)), broadcast(Real(0.5))};
+  const Vec<Real> a = Format::word(some), b = Format::word(some);
   for (index r = 0; r < rounds; ++r) {
 #pragma GCC unroll 24
-    for (int i = 0; i < chains; ++i) c[i] = c[i] * a + b;
+    for (int i = 0; i < chains; ++i) c[i] = Format::multiply_add(c[i], a, b);
   }
   Vec<Real> sum{};
   for (int i = 0; i < chains; ++i) sum += c[i];
@@ -59,7 +61,7 @@ double fma_probe(index rounds) {
   store(lane, sum);
   const volatile Real keep = lane[0];
   (void)keep;
-  return 2.0 * chains * lanes<Real> * static_cast<double>(rounds);
+  return 2.0 * Format::group * chains * lanes<Real> * static_cast<double>(rounds);
 }
 
 }  // namespace rnnfast::RNNFAST_ISA

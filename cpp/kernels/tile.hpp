@@ -3,11 +3,12 @@
 //   multiply: acc[m][n] += Σ_k a[m][k] · w[k][n]    m rows of the batch, n vectors of units
 //   outer:    acc[m][n]  = Σ_r a[r][m] · g[r][n]    m columns of an input, r rows of the tape
 //
-// Left elements are broadcast straight from row-major memory, right vectors come packed.
+// Left words are broadcast straight from row-major memory, right vectors come packed. What a word
+// holds is the format's affair; k and r count words.
 #pragma once
 
 #include "../contract.hpp"
-#include "../simd/simd.hpp"
+#include "format.hpp"
 
 namespace rnnfast::RNNFAST_ISA {
 
@@ -18,7 +19,7 @@ inline constexpr int max_vectors = 4;
 // added to each other in memory, as a blocked BLAS does.
 inline constexpr long chain = 256;
 
-// A left operand: `repeat` pieces of k columns, `jump` apart; rows `row` apart.
+// A left operand: `repeat` pieces of k words, `jump` apart; rows `row` apart.
 template <class Real>
 struct LeftOperand {
   const Real* a;
@@ -44,7 +45,7 @@ struct Ahead {
       : at(static_cast<const char*>(at)), step(least(bytes / rows, 128)) {}
 };
 
-template <class Real, int M, int N>
+template <class Format, int M, int N, class Real = Format::Real>
 void multiply_tile(const LeftOperand<Real>& operand, const Real* w, Real* acc, long acc_row,
                    Ahead& ahead) {
   Vec<Real> c[M][N] = {};
@@ -63,9 +64,9 @@ void multiply_tile(const LeftOperand<Real>& operand, const Real* w, Real* acc, l
       for (int n = 0; n < N; ++n) right[n] = load(w + n * lanes<Real>);
 #pragma GCC unroll 8
       for (int m = 0; m < M; ++m) {
-        const Vec<Real> left = broadcast(a[m * row + k]);
+        const Vec<Real> left = Format::spread(a + m * row + k);
 #pragma GCC unroll 4
-        for (int n = 0; n < N; ++n) c[m][n] += left * right[n];
+        for (int n = 0; n < N; ++n) c[m][n] = Format::multiply_add(c[m][n], left, right[n]);
       }
     }
   }
@@ -79,7 +80,7 @@ void multiply_tile(const LeftOperand<Real>& operand, const Real* w, Real* acc, l
   ahead.at = next;
 }
 
-template <class Real, int M, int N>
+template <class Format, int M, int N, class Real = Format::Real>
 void outer_tile(const Run<Real>* run, int runs, long first, const Real* g, long g_row, Real* acc) {
   Vec<Real> c[M][N] = {};
   for (const auto* s = run; s != run + runs; ++s) {
@@ -92,9 +93,9 @@ void outer_tile(const Run<Real>* run, int runs, long first, const Real* g, long 
       for (int n = 0; n < N; ++n) b[n] = load(right + n * lanes<Real>);
 #pragma GCC unroll 8
       for (int m = 0; m < M; ++m) {
-        const Vec<Real> left = broadcast(a[m]);
+        const Vec<Real> left = Format::spread(a + m);
 #pragma GCC unroll 4
-        for (int n = 0; n < N; ++n) c[m][n] += left * b[n];
+        for (int n = 0; n < N; ++n) c[m][n] = Format::multiply_add(c[m][n], left, b[n]);
       }
     }
   }
@@ -117,34 +118,36 @@ template <int rows, int highest>
 constexpr int used = rows <= highest ? rows : 1;
 
 // The tile of m rows and N vectors.
-template <class Real, int N>
-MultiplyTile<Real> multiply_of(int m) {
+template <class Format, int N>
+MultiplyTile<typename Format::Real> multiply_of(int m) {
+  using Real = Format::Real;
   constexpr int highest = tile_rows(N);
   static constexpr MultiplyTile<Real> table[max_rows] = {
-      multiply_tile<Real, 1, N>,
-      multiply_tile<Real, 2, N>,
-      multiply_tile<Real, 3, N>,
-      multiply_tile<Real, 4, N>,
-      multiply_tile<Real, used<5, highest>, N>,
-      multiply_tile<Real, used<6, highest>, N>,
-      multiply_tile<Real, used<7, highest>, N>,
-      multiply_tile<Real, used<8, highest>, N>,
+      multiply_tile<Format, 1, N>,
+      multiply_tile<Format, 2, N>,
+      multiply_tile<Format, 3, N>,
+      multiply_tile<Format, 4, N>,
+      multiply_tile<Format, used<5, highest>, N>,
+      multiply_tile<Format, used<6, highest>, N>,
+      multiply_tile<Format, used<7, highest>, N>,
+      multiply_tile<Format, used<8, highest>, N>,
   };
   return table[m - 1];
 }
 
-template <class Real, int N>
-OuterTile<Real> outer_of(int m) {
+template <class Format, int N>
+OuterTile<typename Format::Real> outer_of(int m) {
+  using Real = Format::Real;
   constexpr int highest = tile_rows(N);
   static constexpr OuterTile<Real> table[max_rows] = {
-      outer_tile<Real, 1, N>,
-      outer_tile<Real, 2, N>,
-      outer_tile<Real, 3, N>,
-      outer_tile<Real, 4, N>,
-      outer_tile<Real, used<5, highest>, N>,
-      outer_tile<Real, used<6, highest>, N>,
-      outer_tile<Real, used<7, highest>, N>,
-      outer_tile<Real, used<8, highest>, N>,
+      outer_tile<Format, 1, N>,
+      outer_tile<Format, 2, N>,
+      outer_tile<Format, 3, N>,
+      outer_tile<Format, 4, N>,
+      outer_tile<Format, used<5, highest>, N>,
+      outer_tile<Format, used<6, highest>, N>,
+      outer_tile<Format, used<7, highest>, N>,
+      outer_tile<Format, used<8, highest>, N>,
   };
   return table[m - 1];
 }
@@ -162,13 +165,13 @@ constexpr long passes_of(int vectors) {
   return vectors ? blocks_of(vectors, tile_vectors(vectors)) : 0;
 }
 
-template <class Real>
-MultiplyTile<Real> multiply_of(int vectors, int rows) {
+template <class Format>
+MultiplyTile<typename Format::Real> multiply_of(int vectors, int rows) {
   switch (vectors) {
-    case 1: return multiply_of<Real, 1>(rows);
-    case 2: return multiply_of<Real, 2>(rows);
-    case 3: return multiply_of<Real, 3>(rows);
-    default: return multiply_of<Real, tile_vectors(4)>(rows);
+    case 1: return multiply_of<Format, 1>(rows);
+    case 2: return multiply_of<Format, 2>(rows);
+    case 3: return multiply_of<Format, 3>(rows);
+    default: return multiply_of<Format, tile_vectors(4)>(rows);
   }
 }
 
@@ -188,11 +191,11 @@ inline void multiply_pass(MultiplyTile<Real> tile, const LeftOperand<Real>& left
 
 // acc[m][v] += Σ a[m][k] w[k][v] for a panel of `vectors` vectors, in passes as wide as the tile.
 // A pass holds `pass_k` rows of weights; the product starts at its row `first_k`.
-template <class Real>
+template <class Format, class Real = Format::Real>
 inline void multiply(const LeftOperand<Real>& left, const Real* w, long pass_k, long first_k,
                      int vectors, int rows, Real* acc, long acc_row, Ahead& ahead) {
   const int width = tile_vectors(vectors);
-  const MultiplyTile<Real> tile = multiply_of<Real>(width, rows);
+  const MultiplyTile<Real> tile = multiply_of<Format>(width, rows);
   for (int v = 0; v < vectors; v += width)
     multiply_pass(tile, left, w + (pass_k * v + first_k * width) * lanes<Real>, width,
                   acc + v * lanes<Real>, acc_row, ahead);

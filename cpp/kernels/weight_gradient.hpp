@@ -22,6 +22,7 @@ struct Chunk {
     index run = 0, row = 0;
   };
 
+  Chunk() = default;
   Chunk(const Runs<Real>& all, Cursor& next) {
     long left = gradient_rows;
     while (next.run < all.size && left && runs < limit) {
@@ -42,75 +43,145 @@ struct Chunk {
   }
 };
 
-template <class Real>
+template <class Format, class Real = Format::Real>
 void outer(const Chunk<Real>& chunk, long first, const Real* g, long g_row, int rows, int vectors,
            Real* acc) {
   OuterTile<Real> tile = nullptr;
   switch (vectors) {
-    case 1: tile = outer_of<Real, 1>(rows); break;
-    case 2: tile = outer_of<Real, 2>(rows); break;
-    case 3: tile = outer_of<Real, 3>(rows); break;
-    default: tile = outer_of<Real, tile_vectors(4)>(rows);
+    case 1: tile = outer_of<Format, 1>(rows); break;
+    case 2: tile = outer_of<Format, 2>(rows); break;
+    case 3: tile = outer_of<Format, 3>(rows); break;
+    default: tile = outer_of<Format, tile_vectors(4)>(rows);
   }
   tile(chunk.run, chunk.runs, first, g, g_row, acc);
 }
 
-// A chunk whose columns lie as in its operand, or copied as the tiles take them.
+// A chunk whose columns lie as in its operand, or copied as tiles of `height` take them.
 template <class Real>
 struct Columns {
   Chunk<Real> chunk;
-  long tile;  // from one copied tile to the next; 0: not copied
+  long tile = 0;  // from one copied tile to the next; 0: not copied
+  int height = 0;
 
   long first(const RowTiles& tiles, long i) const { return tile ? i * tile : tiles.begin(i); }
 };
 
+// Rows whose lines stay near from one tile to the next while columns are copied.
+inline constexpr index copy_block = 8;
+
+// `rows` ≤ copy_block rows of k words to their places in the tiles.
+template <class Real>
+void copy_block_rows(const Real* from, index stride, index rows, long k, const RowTiles& tiles,
+                     long tile, Real* to) {
+  for (long t = 0; t < tiles.tiles; ++t) {
+    const long first = tiles.begin(t), width = tiles.begin(t + 1) - first;
+    for (index n = 0; n < rows; ++n) {
+      const Real* source = from + n * stride + first;
+      Real* target = to + t * tile + n * max_rows;
+      if (first + max_rows <= k)  // a fixed size is faster; what is too much is never read
+        __builtin_memcpy(target, source, max_rows * sizeof(Real));
+      else
+        __builtin_memcpy(target, source, width * sizeof(Real));
+    }
+  }
+}
+
 // [tile][row][max_rows]. Every panel reads the columns again, and those of rows that lie a power of
 // two apart share a few sets of the cache.
 template <class Real>
-Columns<Real> copy_columns(const Chunk<Real>& chunk, long k, int highest, Real* copy) {
-  constexpr index block = 8;  // rows whose lines stay near from one tile to the next
-  const RowTiles tiles(0, k, highest);
-  Columns<Real> copied{chunk, chunk.rows() * max_rows};
+Columns<Real> copy_columns(const Chunk<Real>& chunk, long k, int height, Real* copy) {
+  const RowTiles tiles(0, k, height);
+  Columns<Real> copied{chunk, chunk.rows() * max_rows, height};
   for (int i = 0; i < chunk.runs; ++i) {
     const Run<Real>& run = chunk.run[i];
     copied.chunk.run[i].a = copy;
     copied.chunk.run[i].a_stride = max_rows;
-    for (index r = 0; r < run.count; r += block) {
-      const index rows = least(block, run.count - r);
-      for (long t = 0; t < tiles.tiles; ++t) {
-        const long first = tiles.begin(t), width = tiles.begin(t + 1) - first;
-        const Real* from = run.a + r * run.a_stride + first;
-        Real* to = copy + t * copied.tile;
-        for (index n = 0; n < rows; ++n, from += run.a_stride, to += max_rows)
-          if (first + max_rows <= k)  // a fixed size is faster; what is too much is never read
-            __builtin_memcpy(to, from, max_rows * sizeof(Real));
-          else
-            __builtin_memcpy(to, from, width * sizeof(Real));
-      }
+    for (index r = 0; r < run.count; r += copy_block) {
+      const index rows = least(copy_block, run.count - r);
+      copy_block_rows(run.a + r * run.a_stride, run.a_stride, rows, k, tiles, copied.tile, copy);
       copy += rows * max_rows;
     }
   }
   return copied;
 }
 
-// sums[pass][k][vectors of the pass] += the chunk's share.
+// The rows of a chunk in order, to be joined to words along the sum.
 template <class Real>
+struct RowList {
+  const Real* a[gradient_rows];
+  index row[gradient_rows];
+  index count = 0;
+
+  explicit RowList(const Chunk<Real>& chunk) {
+    for (int i = 0; i < chunk.runs; ++i)
+      for (index n = 0; n < chunk.run[i].count; ++n, ++count) {
+        a[count] = chunk.run[i].a + n * chunk.run[i].a_stride;
+        row[count] = chunk.run[i].row + n * chunk.run[i].row_stride;
+      }
+  }
+};
+
+// The n-th word of the sum: what `vector(r)` is for each of its rows, zero past the last one.
+template <class Format, class Vector>
+auto join_rows(index n, index count, Vector vector) {
+  Vec<typename Format::Real> parts[Format::group] = {};
+  for (long j = 0; j < Format::group && n * Format::group + j < count; ++j)
+    parts[j] = vector(n * Format::group + j);
+  return Format::word(parts);
+}
+
+// copy_columns for rows that are no words yet, or words along their columns (`stored`). `lines` is
+// scratch for copy_block rows of k and max_rows more.
+template <class Format, class Real = Format::Real>
+Columns<Real> join_columns(const RowList<Real>& list, bool stored, long k, int height, Real* lines,
+                           Real* copy) {
+  const RowTiles tiles(0, k, height);
+  const index words = words_of<Format>(list.count), line = padded<Real>(k) + max_rows;
+  Columns<Real> copied{{}, words * max_rows, height};
+  copied.chunk.run[copied.chunk.runs++] = {copy, max_rows, 0, 1, words};
+  for (index n = 0; n < words; n += copy_block) {
+    const index rows = least(copy_block, words - n);
+    for (index i = 0; i < rows; ++i)
+      for (long c = 0; c < k; c += lanes<Real>)
+        store(lines + i * line + c, join_rows<Format>(n + i, list.count, [&](index r) {
+                return stored ? Format::get(elements<Format>(list.a[r]) + c)
+                              : load_first(list.a[r] + c, k - c);
+              }));
+    copy_block_rows(lines, line, rows, line, tiles, copied.tile, copy + n * max_rows);
+  }
+  return copied;
+}
+
+// `vectors` vectors of the tape's rows, joined to words along the sum: [word][vector].
+template <class Format, class Real = Format::Real>
+void join_tape(const RowList<Real>& list, const typename Format::Element* g, long g_row,
+               int vectors, Real* copy) {
+  for (index n = 0; n < words_of<Format>(list.count); ++n)
+    for (int v = 0; v < vectors; ++v, copy += lanes<Real>)
+      store(copy, join_rows<Format>(n, list.count, [&](index r) {
+              return Format::get(g + list.row[r] * g_row + v * lanes<Real>);
+            }));
+}
+
+// sums[pass][k][vectors of the pass] += the chunk's share.
+template <class Format, class Real = Format::Real>
 void add_chunk(const Columns<Real>& columns, const Real* g, long g_row, int vectors, long k,
                Real* sums) {
   const int width = tile_vectors(vectors);
   for (int v = 0; v < vectors; v += width) {
     const RowTiles tiles(0, k, tile_rows(width));
     for (long i = 0; i < tiles.tiles; ++i)
-      outer(columns.chunk, columns.first(tiles, i), g + v * lanes<Real>, g_row,
-            static_cast<int>(tiles.begin(i + 1) - tiles.begin(i)), width,
-            sums + (k * v + tiles.begin(i) * width) * lanes<Real>);
+      outer<Format>(columns.chunk, columns.first(tiles, i), g + v * lanes<Real>, g_row,
+                    static_cast<int>(tiles.begin(i + 1) - tiles.begin(i)), width,
+                    sums + (k * v + tiles.begin(i) * width) * lanes<Real>);
   }
 }
 
 // The columns of W_ih that tokens name: sums[token] += da[row].
-template <class Real>
-void add_tokens_gradient(const Chunk<Real>& chunk, const int32_t* token, const Real* g, long g_row,
-                         int vectors, long k, Real* sums) {
+template <class Format, class Real = Format::Real>
+void add_tokens_gradient(const Chunk<Real>& chunk, const int32_t* token,
+                         const typename Format::Element* g, long g_row, int vectors, long k,
+                         Real* sums) {
   const int width = tile_vectors(vectors);
   for (int i = 0; i < chunk.runs; ++i) {
     const Run<Real>& run = chunk.run[i];
@@ -119,7 +190,7 @@ void add_tokens_gradient(const Chunk<Real>& chunk, const int32_t* token, const R
       for (int v = 0; v < vectors; ++v) {
         const long column = k * (v - v % width) + long{token[row]} * width + v % width;
         Real* sum = sums + column * lanes<Real>;
-        store(sum, load(sum) + load(g + row * g_row + v * lanes<Real>));
+        store(sum, load(sum) + Format::get(g + row * g_row + v * lanes<Real>));
       }
     }
   }
@@ -146,35 +217,39 @@ void unpack_gradient(const Layout& layout, Slots slots, long panel, long units, 
 }
 
 // sums[v] += the rows of a chunk.
-template <int N, class Real>
-void add_chunk_rows(const Chunk<Real>& chunk, const Real* g, long g_row, Real* sums) {
+template <class Format, int N, class Real = Format::Real>
+void add_chunk_rows(const Chunk<Real>& chunk, const typename Format::Element* g, long g_row,
+                    Real* sums) {
   Vec<Real> sum[N] = {};
   for (int i = 0; i < chunk.runs; ++i) {
     const Run<Real>& run = chunk.run[i];
-    const Real* row = g + run.row * g_row;
+    const auto* row = g + run.row * g_row;
     for (index r = 0; r < run.count; ++r, row += run.row_stride * g_row)
 #pragma GCC unroll 4
-      for (int v = 0; v < N; ++v) sum[v] += load(row + v * lanes<Real>);
+      for (int v = 0; v < N; ++v) sum[v] += Format::get(row + v * lanes<Real>);
   }
   for (int v = 0; v < N; ++v) store(sums + v * lanes<Real>, load(sums + v * lanes<Real>) + sum[v]);
 }
 
-template <class Real>
-void add_bias_chunk(const Chunk<Real>& chunk, const Real* g, long g_row, int vectors, Real* sums) {
+template <class Format, class Real = Format::Real>
+void add_bias_chunk(const Chunk<Real>& chunk, const typename Format::Element* g, long g_row,
+                    int vectors, Real* sums) {
   switch (vectors) {
-    case 1: return add_chunk_rows<1>(chunk, g, g_row, sums);
-    case 2: return add_chunk_rows<2>(chunk, g, g_row, sums);
-    case 3: return add_chunk_rows<3>(chunk, g, g_row, sums);
-    default: return add_chunk_rows<4>(chunk, g, g_row, sums);
+    case 1: return add_chunk_rows<Format, 1>(chunk, g, g_row, sums);
+    case 2: return add_chunk_rows<Format, 2>(chunk, g, g_row, sums);
+    case 3: return add_chunk_rows<Format, 3>(chunk, g, g_row, sums);
+    default: return add_chunk_rows<Format, 4>(chunk, g, g_row, sums);
   }
 }
 
 // One product of the list: the columns of an operand, and a column of ones for the bias, beside
 // `slots` of a tape.
-template <class Real>
+template <class Format>
 struct GradientProduct {
-  TapeColumns<Real> tape;
+  using Real = Format::Real;
+  TapeColumns<Format> tape;
   Runs<Real> runs;  // the operand; beside tokens only the rows count
+  bool stored;      // the operand is words along its columns
   const int32_t* tokens;
   long k;
   Real* dw;
@@ -184,24 +259,31 @@ struct GradientProduct {
 
   long panels() const { return tape.layout.template panels<Real>(tape.units); }
   long panel_sums() const { return tape.slots.count * (k + 1) * lanes<Real>; }
-  int highest() const { return highest_tile(tape.slots.count); }
+  // Scratch of a thread: sums of its panels, columns, and for joining lines and the tape.
+  long column_space() const {
+    return tokens ? 0 : blocks_of(k, highest_tile(tape.slots.count)) * gradient_rows * max_rows;
+  }
+  long line_space() const {
+    return Format::native || tokens ? 0 : copy_block * (padded<Real>(k) + max_rows);
+  }
+  long tape_space() const {
+    return Format::native || tokens ? 0 : gradient_rows * tape.layout.template width<Real>();
+  }
   long scratch(int threads) const {
-    const long copy = tokens ? 0 : blocks_of(k, highest()) * gradient_rows * max_rows;
-    return blocks_of(panels(), threads) * panel_sums() + copy;
+    return blocks_of(panels(), threads) * panel_sums() + column_space() + line_space() +
+           tape_space();
   }
 
   void run(const Worker& me, Real* scratch) const {
     const Share mine = share(panels(), me);
-    const bool copies = !tokens && mine.end - mine.begin >= worth_copying;
     const auto sums = [&](long panel) { return scratch + (panel - mine.begin) * panel_sums(); };
     __builtin_memset(scratch, 0, (mine.end - mine.begin) * panel_sums() * sizeof(Real));
     for (typename Chunk<Real>::Cursor next; next.run < runs.size;) {
-      const Columns<Real> lying{Chunk<Real>(runs, next), 0};
-      const auto copied = copies ? copy_columns(lying.chunk, k, highest(), sums(mine.end)) : lying;
-      for (long panel = mine.begin; panel < mine.end; ++panel) {
-        const bool fits = highest_tile(slots(panel).count) == highest();
-        add(fits ? copied : lying, panel, sums(panel));
-      }
+      const Chunk<Real> chunk(runs, next);
+      if constexpr (Format::native)
+        add_panels(chunk, chunk, mine, sums, sums(mine.end));
+      else
+        add_panels(RowList<Real>(chunk), chunk, mine, sums, sums(mine.end));
       if (!me.proceed(me.team, me.index)) return;
     }
     for (long panel = mine.begin; panel < mine.end; ++panel) finish(panel, sums(panel));
@@ -211,16 +293,52 @@ struct GradientProduct {
   Slots slots(long panel) const {
     return tape.layout.template within<Real>(tape.slots, panel, tape.units);
   }
+  // Elements of a row of the tape, and where those of a panel's slots begin.
+  long width() const { return tape.layout.template width<Real>(); }
+  const auto* gradients(long panel) const {
+    return elements<Format>(tape.data) + panel * tape.rows * width() +
+           slots(panel).first * lanes<Real>;
+  }
 
-  void add(const Columns<Real>& columns, long panel, Real* sums) const {
+  // The chunk's share of a thread's panels; `rows` are the chunk, or a list of its rows.
+  template <class Rows, class Sums>
+  void add_panels(const Rows& rows, const Chunk<Real>& chunk, Share mine, Sums sums,
+                  Real* space) const {
+    const bool copies = mine.end - mine.begin >= worth_copying;
+    Columns<Real> columns{chunk};
+    for (long panel = mine.begin; panel < mine.end; ++panel) {
+      const Slots s = slots(panel);
+      if (tokens)
+        add_tokens_gradient<Format>(chunk, tokens, gradients(panel), width(), s.count, k,
+                                    sums(panel));
+      else
+        add_product(rows, columns, copies, panel, sums(panel), space);
+      if (db)
+        add_bias_chunk<Format>(chunk, gradients(panel), width(), s.count,
+                               sums(panel) + s.count * k * lanes<Real>);
+    }
+  }
+
+  // `columns`: what the panel before has copied.
+  void add_product(const Chunk<Real>& chunk, Columns<Real>& columns, bool copies, long panel,
+                   Real* sums, Real* space) const {
     const Slots s = slots(panel);
-    const long width = tape.layout.template width<Real>();
-    const Real* g = tape.data + panel * tape.rows * width + s.first * lanes<Real>;
-    if (tokens)
-      add_tokens_gradient(columns.chunk, tokens, g, width, s.count, k, sums);
-    else
-      add_chunk(columns, g, width, s.count, k, sums);
-    if (db) add_bias_chunk(columns.chunk, g, width, s.count, sums + s.count * k * lanes<Real>);
+    const int height = highest_tile(s.count);
+    if (copies && columns.height != height) columns = copy_columns(chunk, k, height, space);
+    add_chunk<Format>(columns, gradients(panel), width(), s.count, k, sums);
+  }
+
+  // The same for operands and a tape that have to be joined to words.
+  void add_product(const RowList<Real>& list, Columns<Real>& columns, bool, long panel, Real* sums,
+                   Real* space) const {
+    const Slots s = slots(panel);
+    const int height = highest_tile(s.count);
+    Real* lines = space + column_space();
+    Real* joined = lines + line_space();
+    if (columns.height != height)
+      columns = join_columns<Format>(list, stored, k, height, lines, space);
+    join_tape<Format>(list, gradients(panel), width(), s.count, joined);
+    add_chunk<Format>(columns, joined, s.count * lanes<Real>, s.count, k, sums);
   }
 
   void finish(long panel, const Real* sums) const {
@@ -236,21 +354,33 @@ struct GradientProduct {
 };
 
 // All products of a cell: W_ih with b_ih, W_hh with b_hh, and the second phase's own.
-template <class Cell, class Real>
+template <class Cell>
 struct GradientProducts {
+  using Real = Cell::Real;
   static constexpr int count = Cell::two_phases ? 3 : 2;
-  GradientProduct<Real> product[count];
+  GradientProduct<typename Cell::Format> product[count];
 
   explicit GradientProducts(const WeightGradient<Real>& g) {
     const Size& s = g.size;
     constexpr Layout layout = Cell::First::layout;
-    product[0] = {
-        {g.gates, layout, Cell::dx, s.hidden, g.rows}, g.x, g.tokens, s.input, g.d.w_ih, g.d.b_ih};
-    product[1] = {
-        {g.gates, layout, Cell::dh, s.hidden, g.rows}, g.h, nullptr, s.output, g.d.w_hh, g.d.b_hh};
+    product[0] = {{g.gates, layout, Cell::dx, s.hidden, g.rows},
+                  g.x,
+                  false,
+                  g.tokens,
+                  s.input,
+                  g.d.w_ih,
+                  g.d.b_ih};
+    product[1] = {{g.gates, layout, Cell::dh, s.hidden, g.rows},
+                  g.h,
+                  false,
+                  nullptr,
+                  s.output,
+                  g.d.w_hh,
+                  g.d.b_hh};
     if constexpr (Cell::two_phases)
       product[2] = {Cell::second_tape(s, TapeData<Real>{g.gates, g.projected, g.rows}),
                     g.operand,
+                    true,
                     nullptr,
                     s.hidden,
                     Cell::second_matrix(g.d),
@@ -258,21 +388,21 @@ struct GradientProducts {
   }
 };
 
-template <class Cell, class Real>
+template <class Cell>
 index gradient_scratch(const Size& size, int threads) {
-  WeightGradient<Real> g{};
+  WeightGradient<typename Cell::Real> g{};
   g.size = size;
   long needed = 0;
-  for (const auto& product : GradientProducts<Cell, Real>(g).product)
+  for (const auto& product : GradientProducts<Cell>(g).product)
     needed = most(needed, product.scratch(threads));
   return needed;
 }
 
-template <class Cell, class Real>
+template <class Cell, class Real = Cell::Real>
 void weight_gradient(const WeightGradient<Real>& g, const Worker& me) {
   const FlushDenormals mode;
-  Real* scratch = g.scratch + me.index * gradient_scratch<Cell, Real>(g.size, me.count);
-  for (const auto& product : GradientProducts<Cell, Real>(g).product) product.run(me, scratch);
+  Real* scratch = g.scratch + me.index * gradient_scratch<Cell>(g.size, me.count);
+  for (const auto& product : GradientProducts<Cell>(g).product) product.run(me, scratch);
 }
 
 }  // namespace rnnfast::RNNFAST_ISA

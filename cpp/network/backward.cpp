@@ -40,12 +40,12 @@ struct TrackBackward {
 template <class Real>
 void weight_gradients(const TrackBackward<Real>& a, const Track<Real>& track, const Real* projected,
                       const Sizes& sizes, Lease& lease) {
-  const auto& k = kernels<Real>(*a.tape.instructions, a.spec.cell);
+  const auto& k = kernels<Real>(*a.tape.instructions, a.spec);
   const Size size = a.spec.size(a.layer);
   const Timeline time = a.tape.sequences.timeline(a.reverse());
   const auto x = input_runs(time, a.in.x);
   const auto h = hidden_runs<Real>(time, a.y, track.h0.data(), sizes.padded_output);
-  const Run<Real> operand{track.operand.data(), sizes.padded_hidden, 0, 1, time.total()};
+  const Run<Real> operand{track.operand.data(), sizes.operand_per_row, 0, 1, time.total()};
   const double flops = step_flops(a.spec, size, time.total());
   const int threads = flops < 1e6 ? 1 : lease.threads();
   const auto scratch = buffer<Real>(threads, k.gradient_scratch(size, threads));
@@ -66,7 +66,7 @@ void weight_gradients(const TrackBackward<Real>& a, const Track<Real>& track, co
 
 template <class Real>
 Buffer<Real> pack_track(const TrackBackward<Real>& a, index elements, Lease& lease) {
-  const auto& k = kernels<Real>(*a.tape.instructions, a.spec.cell);
+  const auto& k = kernels<Real>(*a.tape.instructions, a.spec);
   Buffer<Real> packed(elements);
   const Size size = a.spec.size(a.layer);
   const auto w = weights(a.spec, a.call.parameters, a.layer, a.direction);
@@ -77,7 +77,7 @@ Buffer<Real> pack_track(const TrackBackward<Real>& a, index elements, Lease& lea
 
 template <class Real>
 void run_track(const TrackBackward<Real>& a, Track<Real>& track, Lease& lease) {
-  const auto& k = kernels<Real>(*a.tape.instructions, a.spec.cell);
+  const auto& k = kernels<Real>(*a.tape.instructions, a.spec);
   const Sequences& sequences = a.tape.sequences;
   const Size size = a.spec.size(a.layer);
   const Sizes sizes = k.sizes(size);

@@ -7,8 +7,8 @@
 namespace rnnfast {
 
 template <class Real>
-const CellKernels<Real>& kernels(const InstructionSet& set, Cell cell) {
-  return table<Real>(set).cell[static_cast<int>(cell)];
+const CellKernels<Real>& kernels(const InstructionSet& set, const Spec& spec) {
+  return table<Real>(set, spec.compute).cell[static_cast<int>(spec.cell)];
 }
 
 // Of a forward step of one layer and direction with `batch` rows.
@@ -43,6 +43,11 @@ template <class Real>
 Rows<Real> packed_rows(Real* data, index width, const Sequences& sequences) {
   return {data, 0, width, sequences.timeline(false).offset};
 }
+
+// The rows as words, for products that read no Reals; empty where they do.
+template <class Real>
+Buffer<Real> as_words(const KernelTable<Real>& table, const Timeline& time,
+                      const Rows<const Real>& rows, index columns, Lease& lease);
 
 // Packed rows of the user's array.
 template <class Real>

@@ -19,6 +19,7 @@ struct Spec {
   int directions;
   index projection;  // 0: none
   Nonlinearity nonlinearity;
+  Compute compute;
 
   const CellTraits& traits() const { return rnnfast::traits(cell); }
   index output() const { return projection ? projection : hidden; }  // P

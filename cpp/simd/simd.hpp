@@ -12,7 +12,9 @@
 
 #include <stdint.h>
 
-#if defined(__AVX512F__)
+#if defined(__AVX512BF16__)
+#include "avx512bf16.hpp"
+#elif defined(__AVX512F__)
 #include "avx512.hpp"
 #elif defined(__AVX2__)
 #include "avx2.hpp"

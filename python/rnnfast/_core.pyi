@@ -26,6 +26,7 @@ class Layer:
         proj_size: int,
         reset_after: bool,
         nonlinearity: str,
+        compute: str,
     ) -> None: ...
     def parameters(self) -> list[tuple[str, tuple[int, ...], int]]: ...
     def forward(

@@ -269,8 +269,10 @@ class RNN(Layer):
         Whether a second set of weights runs from each sequence's end.
     dtype : {"float32", "float64"}
         Type of parameters, states and results.
-    compute : {"float32"}
-        Precision of the products of a float32 layer.
+    compute : {"float32", "bfloat16"}
+        Precision of the products of a float32 layer. With ``"bfloat16"`` their operands and what
+        the tape keeps of the gates are rounded to bfloat16; sums, parameters, states and results
+        stay float32.
     rng : int, Generator or None
         Source of the initial weights, U(±1/√H), and of dropout.
 
@@ -342,8 +344,10 @@ class LSTM(Layer):
         Size P of the projected h; 0 for none.
     dtype : {"float32", "float64"}
         Type of parameters, states and results.
-    compute : {"float32"}
-        Precision of the products of a float32 layer.
+    compute : {"float32", "bfloat16"}
+        Precision of the products of a float32 layer. With ``"bfloat16"`` their operands and what
+        the tape keeps of the gates are rounded to bfloat16; sums, parameters, states and results
+        stay float32.
     rng : int, Generator or None
         Source of the initial weights, U(±1/√H), and of dropout.
 
@@ -414,8 +418,10 @@ class GRU(Layer):
         Whether r gates the product W_hn h + b_hn (PyTorch, cuDNN) or h itself (Cho et al. 2014).
     dtype : {"float32", "float64"}
         Type of parameters, states and results.
-    compute : {"float32"}
-        Precision of the products of a float32 layer.
+    compute : {"float32", "bfloat16"}
+        Precision of the products of a float32 layer. With ``"bfloat16"`` their operands and what
+        the tape keeps of the gates are rounded to bfloat16; sums, parameters, states and results
+        stay float32.
     rng : int, Generator or None
         Source of the initial weights, U(±1/√H), and of dropout.
 

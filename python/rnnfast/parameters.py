@@ -52,7 +52,11 @@ class Parametrized(FlatParameters):
         self.bidirectional = self._flag("bidirectional", bidirectional)
         self.proj_size = self._projection(proj_size)
         self.dtype = self._float_type(dtype)
-        self.compute = self._choice("compute", compute, ("float32",))
+        self.compute = self._choice("compute", compute, ("float32", "bfloat16"))
+        if self.compute == "bfloat16" and self.dtype != np.float32:
+            raise self._wrong_value(
+                f"compute is 'bfloat16' with dtype {self.dtype}, expected dtype float32"
+            )
         self.rng = self._generator(rng)
         self._options: dict[str, Any] = {
             "reset_after": self._flag("reset_after", reset_after),
@@ -140,6 +144,7 @@ class Parametrized(FlatParameters):
                 dropout=self.dropout,
                 bidirectional=self.bidirectional,
                 proj_size=self.proj_size,
+                compute=self.compute,
                 **self._options,
             )
         except ValueError as error:
@@ -163,6 +168,8 @@ class Parametrized(FlatParameters):
         names = ("num_layers", "bias", "batch_first", "dropout", "bidirectional")
         yield from ((name, getattr(self, name)) for name in names)
         yield "dtype", self.dtype.name
+        if self.compute != "float32":
+            yield "compute", self.compute
 
     # Copies and pickles: the compiled half is made anew.
 

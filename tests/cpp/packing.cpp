@@ -53,56 +53,76 @@ Real element(const Matrix<Real>& m, long gate, long unit, long k) {
   return unit < m.units ? m.w[(gate * m.units + unit) * m.k + k] : Real{0};
 }
 
+// What a format makes of a number.
 template <class Real>
+Real stored(Native<Real>, Real a) {
+  return a;
+}
+float stored(BFloat16, float a) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &a, sizeof bits);
+  const uint32_t rest = bits & 0xffff;
+  bits -= rest;
+  if (rest > 0x8000 || (rest == 0x8000 && bits & 0x10000)) bits += 0x10000;
+  __builtin_memcpy(&a, &bits, sizeof bits);
+  return a;
+}
+
+template <class Format, class Real = Format::Real>
 void check_panels(const Layout& layout, Slots wanted, const Matrix<Real>& m, Failure& failure) {
-  constexpr long n = lanes<Real>;
+  constexpr long n = lanes<Real>, group = Format::group;
   static Real packed[4 * n * most_k + n];
   for (long panel = 0; panel < layout.panels<Real>(m.units); ++panel) {
     const Slots slots = layout.within<Real>(wanted, panel, m.units);
-    const long size = slots.count * n * m.k;
+    const long size = slots.count * n * words_of<Format>(m.k);
     for (long i = 0; i < size + n; ++i) packed[i] = Real{-1};
-    pack_panel(layout, slots, panel, m, packed);
+    pack_panel<Format>(layout, slots, panel, m, packed);
     const int width = tile_vectors(slots.count);
     const Real* at = packed;
     for (int pass = 0; pass < slots.count; pass += width)
-      for (long k = 0; k < m.k; ++k)
+      for (long word = 0; word < words_of<Format>(m.k); ++word)
         for (int v = pass; v < pass + width; ++v, at += n)
-          for (long lane = 0; lane < n; ++lane) {
+          for (long i = 0; i < n * group; ++i) {
             const int slot = slots.first + v;
-            const long unit = layout.unit<Real>(panel, slot) + lane;
-            if (at[lane] != element(m, layout.gate_of(slot), unit, k)) failure.what = "pack_panel";
+            const long unit = layout.unit<Real>(panel, slot) + i % n, k = word * group + i / n;
+            const Real expected = k < m.k ? element(m, layout.gate_of(slot), unit, k) : Real{0};
+            if (Format::part(load(at), i / n)[i % n] != stored(Format(), expected))
+              failure.what = "pack_panel";
           }
     for (long i = size; i < size + n; ++i)
       if (packed[i] != Real{-1}) failure.what = "pack_panel wrote behind its end";
   }
 }
 
-template <class Real>
+template <class Format, class Real = Format::Real>
 void check_columns(const Layout& layout, Slots wanted, const Matrix<Real>& m, Failure& failure) {
-  constexpr long n = lanes<Real>;
+  constexpr long n = lanes<Real>, group = Format::group;
   constexpr Layout columns = one_gate_layout(0);
   static Real packed[(most_units + n) * gates * block_vectors * n];
   for (long panel = 0; panel < columns.panels<Real>(m.k); ++panel) {
     const long column = columns.unit<Real>(panel, 0);
     const int vectors = columns.vectors_of<Real>(panel, m.k);
-    pack_columns(layout, wanted, m, column, vectors, packed);
+    pack_columns<Format>(layout, wanted, m, column, vectors, packed);
     const Real* at = packed;
     for (long p = 0; p < layout.panels<Real>(m.units); ++p) {
       const Slots slots = layout.within<Real>(wanted, p, m.units);
       for (int slot = slots.first; slot < slots.first + slots.count; ++slot)
-        for (long i = 0; i < n; ++i)
-          for (long c = 0; c < vectors * n; ++c, ++at) {
-            const long k = column + c, unit = layout.unit<Real>(p, slot) + i;
-            if (*at != (k < m.k ? element(m, layout.gate_of(slot), unit, k) : Real{0}))
-              failure.what = "pack_columns";
-          }
+        for (long i = 0; i < n; i += group)
+          for (long v = 0; v < vectors; ++v, at += n)
+            for (long c = 0; c < n * group; ++c) {
+              const long k = column + v * n + c % n;
+              const long unit = layout.unit<Real>(p, slot) + i + c / n;
+              const Real expected = k < m.k ? element(m, layout.gate_of(slot), unit, k) : Real{0};
+              if (Format::part(load(at), c / n)[c % n] != stored(Format(), expected))
+                failure.what = "pack_columns";
+            }
     }
-    if (at - packed != tape_rows<Real>(layout, wanted, m.units) * vectors * n)
+    if (at - packed != tape_rows<Format>(layout, wanted, m.units) * vectors * n)
       failure.what = "tape_rows";
   }
 }
 
-template <class Real>
+template <class Format, class Real = Format::Real>
 void check_packing(Failure& failure) {
   static Real w[gates * most_units * most_k];
   for (long i = 0; i < gates * most_units * most_k; ++i) w[i] = value<Real>(i);
@@ -111,13 +131,13 @@ void check_packing(Failure& failure) {
   for (long units : all_units)
     for (long k : all_k) {
       const Matrix<Real> m{w, units, k};
-      check_panels(all, {0, 4}, m, failure);
-      check_panels(gru, {0, 3}, m, failure);
-      check_panels(gru, {1, 3}, m, failure);
-      check_panels(one, all_blocks, m, failure);
-      check_columns(all, {0, 4}, m, failure);
-      check_columns(gru, {1, 3}, m, failure);
-      check_columns(one, all_blocks, m, failure);
+      check_panels<Format>(all, {0, 4}, m, failure);
+      check_panels<Format>(gru, {0, 3}, m, failure);
+      check_panels<Format>(gru, {1, 3}, m, failure);
+      check_panels<Format>(one, all_blocks, m, failure);
+      check_columns<Format>(all, {0, 4}, m, failure);
+      check_columns<Format>(gru, {1, 3}, m, failure);
+      check_columns<Format>(one, all_blocks, m, failure);
     }
 }
 
@@ -130,8 +150,9 @@ const char* check_packing() {
   check_first<double>(failure);
   check_transpose<float>(failure);
   check_transpose<double>(failure);
-  check_packing<float>(failure);
-  check_packing<double>(failure);
+  check_packing<Native<float>>(failure);
+  check_packing<Native<double>>(failure);
+  check_packing<BFloat16>(failure);
   return failure.what;
 }
 

@@ -30,8 +30,10 @@ inline Vec<Real> times_slope(Nonlinearity f, Vec<Real> h, Vec<Real> dh) {
   }
 }
 
-template <class Real>
+template <class F>
 struct BasicPhase {
+  using Format = F;
+  using Real = F::Real;
   static constexpr Layout layout = one_gate_layout(0);
   static constexpr Slots x = all_blocks, h = all_blocks;
   static constexpr bool second = false;
@@ -45,18 +47,18 @@ struct BasicPhase {
     const int vectors = layout.vectors_of<Real>(at.panel, f.size.hidden);
     for (int m = 0; m < at.rows; ++m, acc += layout.width<Real>()) {
       const long unit = layout.unit<Real>(at.panel, 0);
-      Real* h = f.y.at(at.t, at.b + m) + unit;
-      for (int v = 0; v < vectors; ++v)
-        store_first(h + v * lanes<Real>,
-                    apply<Real>(f.size.nonlinearity, load(acc + v * lanes<Real>)),
-                    f.size.hidden - unit - v * lanes<Real>);
+      for (long v = 0; v < vectors * lanes<Real>; v += lanes<Real>)
+        store_hidden<F>(f, at, m, unit + v, apply<Real>(f.size.nonlinearity, load(acc + v)),
+                        f.size.hidden - unit - v);
     }
   }
 };
 
-template <class Real>
+template <class F>
 struct Basic {
-  using First = BasicPhase<Real>;
+  using Format = F;
+  using Real = F::Real;
+  using First = BasicPhase<F>;
   static constexpr bool two_phases = false;
   static constexpr bool carries = false;
   static constexpr Slots dx = all_blocks, dh = all_blocks;
@@ -67,13 +69,13 @@ struct Basic {
     for (int m = 0; m < at.rows; ++m, acc += width) {
       const long unit = First::layout.template unit<Real>(at.panel, 0);
       const Real* h = g.y.at(at.t, at.b + m) + unit;
-      Real* da = g.gates + (at.panel * g.time.taped() + at.tape_row + m) * width;
+      auto* da = elements<F>(g.gates) + (at.panel * g.time.taped() + at.tape_row + m) * width;
       for (int v = 0; v < vectors; ++v)
-        store(da + v * lanes<Real>,
-              times_slope<Real>(
-                  g.size.nonlinearity,
-                  load_first(h + v * lanes<Real>, g.size.hidden - unit - v * lanes<Real>),
-                  load(acc + v * lanes<Real>)));
+        F::put(da + v * lanes<Real>,
+               times_slope<Real>(
+                   g.size.nonlinearity,
+                   load_first(h + v * lanes<Real>, g.size.hidden - unit - v * lanes<Real>),
+                   load(acc + v * lanes<Real>)));
     }
   }
 };

@@ -13,8 +13,10 @@
 
 namespace rnnfast::RNNFAST_ISA {
 
-template <class Real>
+template <class F>
 struct GruGates {
+  using Format = F;
+  using Real = F::Real;
   static constexpr Layout layout{4, false, {2, 0, 1, 2}};
   static constexpr Slots x{0, 3}, h{1, 3};
   static constexpr bool second = false;
@@ -31,37 +33,40 @@ struct GruGates {
       const Vec<Real> r = sigmoid<Real>(load(acc + w)), z = sigmoid<Real>(load(acc + 2 * w));
       const Vec<Real> s = load(acc + 3 * w), n = tanh<Real>(load(acc) + r * s);
       const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, left);
-      store_first(f.y.at(at.t, at.b + m) + unit, n + z * (h - n), left);
+      store_hidden<F>(f, at, m, unit, n + z * (h - n), left);
       if (!f.record) continue;
-      Real* gates = f.gates + (at.panel * at.tape_rows + at.tape_row + m) * 4 * w;
-      store(gates, n);
-      store(gates + w, r);
-      store(gates + 2 * w, z);
-      store(gates + 3 * w, s);
+      auto* gates = elements<F>(f.gates) + (at.panel * at.tape_rows + at.tape_row + m) * 4 * w;
+      F::put(gates, n);
+      F::put(gates + w, r);
+      F::put(gates + 2 * w, z);
+      F::put(gates + 3 * w, s);
     }
   }
 };
 
-template <class Real>
+template <class F>
 struct Gru {
-  using First = GruGates<Real>;
+  using Format = F;
+  using Real = F::Real;
+  using First = GruGates<F>;
   static constexpr bool two_phases = false;
   static constexpr bool carries = true;
   static constexpr Slots dx{0, 3}, dh{1, 3};
 
   static void derive(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
     constexpr long w = lanes<Real>;
-    const auto row = [&](int m, long unit, Real* tape, const Real* sum) {
-      const Vec<Real> n = load(tape), r = load(tape + w), z = load(tape + 2 * w), dh = load(sum);
+    const auto row = [&](int m, long unit, F::Element* tape, const Real* sum) {
+      const Vec<Real> n = F::get(tape), r = F::get(tape + w), z = F::get(tape + 2 * w);
+      const Vec<Real> s = F::get(tape + 3 * w), dh = load(sum);
       const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, g.size.hidden - unit);
       const Vec<Real> dn = dh * (Real{1} - z) * (Real{1} - n * n);
-      store(tape + w, dn * load(tape + 3 * w) * r * (Real{1} - r));
-      store(tape + 2 * w, dh * (h - n) * z * (Real{1} - z));
-      store(tape, dn);
-      store(tape + 3 * w, dn * r);
+      F::put(tape + w, dn * s * r * (Real{1} - r));
+      F::put(tape + 2 * w, dh * (h - n) * z * (Real{1} - z));
+      F::put(tape, dn);
+      F::put(tape + 3 * w, dn * r);
       store(g.dh + (at.b + m) * padded<Real>(g.size.output) + unit, dh * z);
     };
-    for_each_unit<4>(at, g.size.hidden, g.gates, g.time.taped(), acc, row);
+    for_each_unit<Real, 4>(at, g.size.hidden, elements<F>(g.gates), g.time.taped(), acc, row);
   }
 };
 

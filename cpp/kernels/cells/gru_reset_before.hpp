@@ -15,8 +15,10 @@
 namespace rnnfast::RNNFAST_ISA {
 
 // Leaves W_in x_t + b_in, r and z in the tape (or its one-step stand-in) and r ∘ h in the operand.
-template <class Real>
+template <class F>
 struct ResetGates {
+  using Format = F;
+  using Real = F::Real;
   static constexpr Layout layout{3, false, {2, 0, 1}};
   static constexpr Slots x{0, 3}, h{1, 2};
   static constexpr bool second = false;
@@ -29,21 +31,23 @@ struct ResetGates {
   static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
     constexpr long w = lanes<Real>;
     const long unit = at.panel * w;
-    Real* gates = f.gates + (at.panel * at.tape_rows + at.tape_row) * 3 * w;
-    Real* operand = f.operand + at.tape_row * padded<Real>(f.size.hidden) + unit;
+    auto* gates = elements<F>(f.gates) + (at.panel * at.tape_rows + at.tape_row) * 3 * w;
+    Real* operand = f.operand + at.tape_row * operand_row<F>(f.size);
     for (int m = 0; m < at.rows; ++m, acc += 3 * w, gates += 3 * w) {
       const Vec<Real> r = sigmoid<Real>(load(acc + w));
       const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, f.size.hidden - unit);
-      store(gates, load(acc));
-      store(gates + w, r);
-      store(gates + 2 * w, sigmoid<Real>(load(acc + 2 * w)));
-      store(operand + m * padded<Real>(f.size.hidden), r * h);
+      F::put(gates, load(acc));
+      F::put(gates + w, r);
+      F::put(gates + 2 * w, sigmoid<Real>(load(acc + 2 * w)));
+      F::put(elements<F>(operand + m * operand_row<F>(f.size)) + unit, r * h);
     }
   }
 };
 
-template <class Real>
+template <class F>
 struct Candidate {
+  using Format = F;
+  using Real = F::Real;
   static constexpr Layout layout = one_gate_layout(2);
   static constexpr Slots x{0, 0}, h = all_blocks;
   static constexpr bool second = true;
@@ -54,29 +58,31 @@ struct Candidate {
   static const Real* bias(const Weights<const Real>& w) { return w.b_hh; }
 
   static void start(const Forward<Real>& f, const Place<Real>& at, Real* acc) {
-    const auto row = [](int, long, const Real* tape, Real* sum) {
-      store(sum, load(sum) + load(tape));
+    const auto row = [](int, long, const F::Element* tape, Real* sum) {
+      store(sum, load(sum) + F::get(tape));
     };
-    for_each_unit<3>(at, f.size.hidden, f.gates, at.tape_rows, acc, row);
+    for_each_unit<Real, 3>(at, f.size.hidden, elements<F>(f.gates), at.tape_rows, acc, row);
   }
 
   static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
     constexpr long w = lanes<Real>;
-    const auto row = [&](int m, long unit, Real* tape, const Real* sum) {
+    const auto row = [&](int m, long unit, F::Element* tape, const Real* sum) {
       const long left = f.size.hidden - unit;
       const Vec<Real> n = tanh<Real>(load(sum));
       const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, left);
-      store(tape, n);
-      store_first(f.y.at(at.t, at.b + m) + unit, n + load(tape + 2 * w) * (h - n), left);
+      F::put(tape, n);
+      store_hidden<F>(f, at, m, unit, n + F::get(tape + 2 * w) * (h - n), left);
     };
-    for_each_unit<3>(at, f.size.hidden, f.gates, at.tape_rows, acc, row);
+    for_each_unit<Real, 3>(at, f.size.hidden, elements<F>(f.gates), at.tape_rows, acc, row);
   }
 };
 
-template <class Real>
+template <class F>
 struct GruResetBefore {
-  using First = ResetGates<Real>;
-  using Second = Candidate<Real>;
+  using Format = F;
+  using Real = F::Real;
+  using First = ResetGates<F>;
+  using Second = Candidate<F>;
   static constexpr bool two_phases = true;
   static constexpr bool carries = true;
   static constexpr Slots dx{0, 3}, dh{1, 2};
@@ -87,17 +93,17 @@ struct GruResetBefore {
 
   static void derive(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
     constexpr long w = lanes<Real>;
-    const auto row = [&](int m, long unit, Real* tape, const Real* sum) {
-      const Vec<Real> n = load(tape), z = load(tape + 2 * w), dh = load(sum);
+    const auto row = [&](int m, long unit, F::Element* tape, const Real* sum) {
+      const Vec<Real> n = F::get(tape), z = F::get(tape + 2 * w), dh = load(sum);
       const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, g.size.hidden - unit);
-      store(tape, dh * (Real{1} - z) * (Real{1} - n * n));
-      store(tape + 2 * w, dh * (h - n) * z * (Real{1} - z));
+      F::put(tape, dh * (Real{1} - z) * (Real{1} - n * n));
+      F::put(tape + 2 * w, dh * (h - n) * z * (Real{1} - z));
       store(carry(g, at, m, unit), dh * z);
     };
-    for_each_unit<3>(at, g.size.hidden, g.gates, g.time.taped(), acc, row);
+    for_each_unit<Real, 3>(at, g.size.hidden, elements<F>(g.gates), g.time.taped(), acc, row);
   }
 
-  static TapeColumns<Real> second_tape(const Size& s, const TapeData<Real>& data) {
+  static TapeColumns<F> second_tape(const Size& s, const TapeData<Real>& data) {
     return {data.gates, First::layout, {0, 1}, s.hidden, data.rows};
   }
   template <class T>
@@ -109,14 +115,14 @@ struct GruResetBefore {
   // acc: d(r ∘ h).
   static void derive_second(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
     constexpr long w = lanes<Real>;
-    const auto row = [&](int m, long unit, Real* tape, const Real* sum) {
-      const Vec<Real> r = load(tape + w), d = load(sum);
+    const auto row = [&](int m, long unit, F::Element* tape, const Real* sum) {
+      const Vec<Real> r = F::get(tape + w), d = load(sum);
       const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, g.size.hidden - unit);
-      store(tape + w, d * h * r * (Real{1} - r));
+      F::put(tape + w, d * h * r * (Real{1} - r));
       Real* dh = carry(g, at, m, unit);
       store(dh, load(dh) + d * r);
     };
-    for_each_unit<3>(at, g.size.hidden, g.gates, g.time.taped(), acc, row);
+    for_each_unit<Real, 3>(at, g.size.hidden, elements<F>(g.gates), g.time.taped(), acc, row);
   }
 };
 

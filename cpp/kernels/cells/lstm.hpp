@@ -14,8 +14,10 @@
 
 namespace rnnfast::RNNFAST_ISA {
 
-template <class Real, bool projected>
+template <class F, bool projected>
 struct LstmGates {
+  using Format = F;
+  using Real = F::Real;
   static constexpr Layout layout{4, false, {0, 1, 2, 3}};
   static constexpr Slots x{0, 4}, h{0, 4};
   static constexpr bool second = false;
@@ -36,23 +38,25 @@ struct LstmGates {
       store(state, c);
       const Vec<Real> out = o * tanh<Real>(c);
       if constexpr (projected)
-        store(f.operand + (at.tape_row + m) * hidden + unit, out);
+        F::put(elements<F>(f.operand + (at.tape_row + m) * operand_row<F>(f.size)) + unit, out);
       else
-        store_first(f.y.at(at.t, at.b + m) + unit, out, f.size.hidden - unit);
+        store_hidden<F>(f, at, m, unit, out, f.size.hidden - unit);
       if (!f.record) continue;
       store(f.cells + (at.tape_row + m) * hidden + unit, c);
-      Real* gates = f.gates + (at.panel * at.tape_rows + at.tape_row + m) * 4 * n;
-      store(gates, i);
-      store(gates + n, forget);
-      store(gates + 2 * n, g);
-      store(gates + 3 * n, o);
+      auto* gates = elements<F>(f.gates) + (at.panel * at.tape_rows + at.tape_row + m) * 4 * n;
+      F::put(gates, i);
+      F::put(gates + n, forget);
+      F::put(gates + 2 * n, g);
+      F::put(gates + 3 * n, o);
     }
   }
 };
 
 // h_t = W_hr m
-template <class Real>
+template <class F>
 struct Projection {
+  using Format = F;
+  using Real = F::Real;
   static constexpr Layout layout = one_gate_layout(0);
   static constexpr Slots x{0, 0}, h = all_blocks;
   static constexpr bool second = true;
@@ -68,14 +72,16 @@ struct Projection {
     const long unit = layout.unit<Real>(at.panel, 0);
     for (int m = 0; m < at.rows; ++m, acc += layout.width<Real>())
       for (long v = 0; v < vectors * lanes<Real>; v += lanes<Real>)
-        store_first(f.y.at(at.t, at.b + m) + unit + v, load(acc + v), f.size.output - unit - v);
+        store_hidden<F>(f, at, m, unit + v, load(acc + v), f.size.output - unit - v);
   }
 };
 
-template <class Real, bool projected>
+template <class F, bool projected>
 struct LstmCell {
-  using First = LstmGates<Real, projected>;
-  using Second = Projection<Real>;
+  using Format = F;
+  using Real = F::Real;
+  using First = LstmGates<F, projected>;
+  using Second = Projection<F>;
   static constexpr bool two_phases = projected;
   static constexpr bool carries = false;
   static constexpr Slots dx{0, 4}, dh{0, 4};
@@ -84,20 +90,20 @@ struct LstmCell {
   static void gate_gradients(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
     constexpr long n = lanes<Real>;
     const long hidden = padded<Real>(g.size.hidden);
-    const auto row = [&](int m, long unit, Real* tape, const Real* sum) {
-      const Vec<Real> i = load(tape), forget = load(tape + n);
-      const Vec<Real> candidate = load(tape + 2 * n), o = load(tape + 3 * n);
+    const auto row = [&](int m, long unit, F::Element* tape, const Real* sum) {
+      const Vec<Real> i = F::get(tape), forget = F::get(tape + n);
+      const Vec<Real> candidate = F::get(tape + 2 * n), o = F::get(tape + 3 * n);
       const Vec<Real> t = tanh<Real>(load(g.cells + (at.tape_row + m) * hidden + unit));
       const Vec<Real> dm = load(sum);
       Real* state = g.dc + (at.b + m) * hidden + unit;
       const Vec<Real> dc = load(state) + dm * o * (Real{1} - t * t);
       store(state, dc * forget);
-      store(tape, dc * candidate * i * (Real{1} - i));
-      store(tape + n, dc * load(at.c_prev + m * hidden + unit) * forget * (Real{1} - forget));
-      store(tape + 2 * n, dc * i * (Real{1} - candidate * candidate));
-      store(tape + 3 * n, dm * t * o * (Real{1} - o));
+      F::put(tape, dc * candidate * i * (Real{1} - i));
+      F::put(tape + n, dc * load(at.c_prev + m * hidden + unit) * forget * (Real{1} - forget));
+      F::put(tape + 2 * n, dc * i * (Real{1} - candidate * candidate));
+      F::put(tape + 3 * n, dm * t * o * (Real{1} - o));
     };
-    for_each_unit<4>(at, g.size.hidden, g.gates, g.time.taped(), acc, row);
+    for_each_unit<Real, 4>(at, g.size.hidden, elements<F>(g.gates), g.time.taped(), acc, row);
   }
 
   static void derive(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
@@ -110,11 +116,11 @@ struct LstmCell {
   // dh_t is the operand of W_hrᵀ dh and of the gradient of W_hr.
   static void keep_projected(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
     constexpr long width = Second::layout.template width<Real>();
-    Real* tape = g.projected + (at.panel * g.time.taped() + at.tape_row) * width;
-    __builtin_memcpy(tape, acc, at.rows * width * sizeof(Real));
+    auto* tape = elements<F>(g.projected) + (at.panel * g.time.taped() + at.tape_row) * width;
+    for (long v = 0; v < at.rows * width; v += lanes<Real>) F::put(tape + v, load(acc + v));
   }
 
-  static TapeColumns<Real> second_tape(const Size& s, const TapeData<Real>& data) {
+  static TapeColumns<F> second_tape(const Size& s, const TapeData<Real>& data) {
     return {data.projected, Second::layout, all_blocks, s.output, data.rows};
   }
   template <class T>
@@ -127,9 +133,9 @@ struct LstmCell {
   }
 };
 
-template <class Real>
-using Lstm = LstmCell<Real, false>;
-template <class Real>
-using ProjectedLstm = LstmCell<Real, true>;
+template <class F>
+using Lstm = LstmCell<F, false>;
+template <class F>
+using ProjectedLstm = LstmCell<F, true>;
 
 }  // namespace rnnfast::RNNFAST_ISA

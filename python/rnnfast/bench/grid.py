@@ -60,7 +60,8 @@ class Case:
     seq_length, batch, input_size, hidden_size : int
         T, B, I, H.
     dtype : str
-        ``"float32"`` or ``"float64"``.
+        ``"float32"``, ``"float64"``, or ``"bfloat16"``: a float32 layer that computes its products
+        in bfloat16.
     """
 
     cell: str
@@ -70,6 +71,11 @@ class Case:
     input_size: int
     hidden_size: int
     dtype: str = "float32"
+
+    @property
+    def array_dtype(self) -> str:
+        """Type of the arrays that go in and come out."""
+        return "float32" if self.dtype == "bfloat16" else self.dtype
 
     @property
     def sizes(self) -> str:

@@ -22,10 +22,10 @@ Arrays: TypeAlias = dict[str, Array]
 
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
-TOLERANCE = 1e-4
-"""Largest difference between two subjects, relative to the larger of 1 and the array's largest
-element: gradients sum over T * B terms. An order above what float32 loses on the largest case,
-and far below what a wrong gate order or a missing term would show."""
+TOLERANCE = {"float32": 1e-4, "float64": 1e-4, "bfloat16": 0.1}
+"""Largest difference between two subjects by the case's dtype, relative to the larger of 1 and the
+array's largest element: gradients sum over T * B terms. Several times what the dtype loses on the
+largest case, and below what a wrong gate order or a missing term would show."""
 
 
 class DisagreementError(RuntimeError):
@@ -63,7 +63,7 @@ class Problem:
 def make(case: Case) -> Problem:
     """Draw the arrays of a case; the same case always gets the same ones."""
     rng = np.random.default_rng(zlib.crc32(case.name.encode()))
-    dtype = np.dtype(case.dtype)
+    dtype = np.dtype(case.array_dtype)
     t, b, i, h = case.seq_length, case.batch, case.input_size, case.hidden_size
     rows, bound = GATES[case.cell] * h, h**-0.5
     shapes: tuple[tuple[int, ...], ...] = ((rows, i), (rows, h), (rows,), (rows,))
@@ -101,18 +101,21 @@ def difference(expected: Mapping[str, Array], actual: Mapping[str, Array]) -> fl
     return worst
 
 
-def check(label: str, expected: Mapping[str, Array], actual: Mapping[str, Array]) -> float:
-    """Return the `difference`, or refuse it.
+def check(
+    case: Case, subject: str, expected: Mapping[str, Array], actual: Mapping[str, Array]
+) -> float:
+    """Return the `difference` of a subject, or refuse it.
 
     Raises
     ------
     DisagreementError
-        If it exceeds `TOLERANCE`; the message begins with `label`.
+        If it exceeds the case's `TOLERANCE`; the message names case and subject.
     """
+    label, allowed = f"{case.name}: {subject}", TOLERANCE[case.dtype]
     try:
         found = difference(expected, actual)
     except DisagreementError as error:
         raise DisagreementError(f"{label}: {error}") from None
-    if found > TOLERANCE:
-        raise DisagreementError(f"{label}: results differ by {found:.1e}, allowed {TOLERANCE:.0e}")
+    if found > allowed:
+        raise DisagreementError(f"{label}: results differ by {found:.1e}, allowed {allowed:.0e}")
     return found

@@ -114,7 +114,7 @@ def compare(case: Case, jobs: dict[str, Job]) -> tuple[dict[str, float], dict[st
         if expected is None:
             expected = found
         else:
-            differences[name] = problems.check(f"{case.name}: {name}", expected, found)
+            differences[name] = problems.check(case, name, expected, found)
     return seconds, differences
 
 

@@ -83,7 +83,9 @@ class Subject:
 OURS = Subject("rnnfast", ("rnnfast",), "ours")
 SUBJECTS = (
     OURS,
+    Subject("rnnfast float32", ("rnnfast",), "ours_float32"),
     Subject("PyTorch", ("torch",), "pytorch"),
+    Subject("PyTorch float32", ("torch",), "pytorch_float32"),
     Subject("PyTorch cell", ("torch",), "pytorch_cell"),
     Subject("ONNX Runtime", ("onnxruntime", "onnx"), "onnx_runtime"),
 )

@@ -27,8 +27,8 @@ def version() -> str:
 
 
 def supports(case: Case) -> bool:
-    """Forward passes and steps in float32: it neither trains nor runs these nodes in float64."""
-    return case.work != "train" and case.dtype == "float32"
+    """Forward passes and steps of float32 arrays: it neither trains nor runs others."""
+    return case.work != "train" and case.array_dtype == "float32"
 
 
 def prepare(problem: Problem, num_threads: int) -> Job:

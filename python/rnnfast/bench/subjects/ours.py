@@ -26,13 +26,16 @@ def supports(case: Case) -> bool:
 
 def prepare(problem: Problem, num_threads: int) -> Job:
     """A layer with the weights of the problem, called as a training loop or a server would."""
-    return prepare_layer(rnnfast, problem, num_threads)
+    compute = "bfloat16" if problem.case.dtype == "bfloat16" else "float32"
+    return prepare_layer(rnnfast, problem, num_threads, compute)
 
 
-def prepare_layer(layers: Any, problem: Problem, num_threads: int) -> Job:
+def prepare_layer(layers: Any, problem: Problem, num_threads: int, compute: str = "float32") -> Job:
     """The same with the classes RNN, LSTM and GRU of the module `layers`."""
     case = problem.case
-    layer = getattr(layers, LAYERS[case.cell])(case.input_size, case.hidden_size, dtype=case.dtype)
+    layer = getattr(layers, LAYERS[case.cell])(
+        case.input_size, case.hidden_size, dtype=case.array_dtype, compute=compute
+    )
     layer.load_state_dict({f"{name}_l0": array for name, array in problem.weights.items()})
     make = {"forward": _forward, "train": _train, "step": _step}[case.work]
     return make(layer, problem, num_threads)

@@ -1,11 +1,14 @@
-"""PyTorch's layers: ``torch.nn.RNN``, ``LSTM``, ``GRU``, at their defaults."""
+"""PyTorch's layers: ``torch.nn.RNN``, ``LSTM``, ``GRU``, at their defaults.
+
+Cases in bfloat16 have parameters, inputs and results of that type, as PyTorch wants them.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from rnnfast.bench.grid import Case
-from rnnfast.bench.problem import WEIGHTS, Arrays, Problem
+from rnnfast.bench.problem import WEIGHTS, Array, Arrays, Problem
 from rnnfast.bench.subjects import Job
 
 LAYERS = {"basic": "RNN", "lstm": "LSTM", "gru": "GRU"}
@@ -42,20 +45,35 @@ def _forward(module: Any, problem: Problem) -> Job:
     import torch
 
     module.eval()
-    x = torch.from_numpy(problem.x)
+    x = _tensor(problem, problem.x)
 
     def call() -> Any:
         with torch.inference_mode():
             return module(x)
 
-    return Job(call, lambda result: {"y": result[0].numpy()})
+    return Job(call, lambda result: {"y": _array(result[0])})
+
+
+def _tensor(problem: Problem, array: Array) -> Any:
+    """The array in the type of the case, shared where that is its own."""
+    import torch
+
+    return torch.from_numpy(array).to(getattr(torch, problem.case.dtype))
+
+
+def _array(tensor: Any) -> Array:
+    import torch
+
+    tensor = tensor.detach()
+    array: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return array
 
 
 def _train(module: Any, problem: Problem) -> Job:
     import torch
 
-    dy = torch.from_numpy(problem.dy)
-    x = torch.from_numpy(problem.x).requires_grad_()
+    dy = _tensor(problem, problem.dy)
+    x = _tensor(problem, problem.x).requires_grad_()
     wanted = [x, *(getattr(module, f"{name}_l0") for name in WEIGHTS)]
 
     def call() -> Any:
@@ -65,8 +83,8 @@ def _train(module: Any, problem: Problem) -> Job:
     def read(result: Any) -> Arrays:
         y, grads = result
         names = ("dx", *(f"d{name}" for name in WEIGHTS))
-        gradients = {name: grad.numpy() for name, grad in zip(names, grads, strict=True)}
-        return {"y": y.detach().numpy(), **gradients}
+        gradients = {name: _array(grad) for name, grad in zip(names, grads, strict=True)}
+        return {"y": _array(y), **gradients}
 
     return Job(call, read)
 
@@ -76,7 +94,7 @@ def _step(module: Any, problem: Problem) -> Job:
     import torch
 
     module.eval()
-    x, h, c = (torch.from_numpy(array) for array in (problem.x, problem.h, problem.c))
+    x, h, c = (_tensor(problem, array) for array in (problem.x, problem.h, problem.c))
     state = (h, c) if problem.case.cell == "lstm" else h
 
     def call() -> Any:
@@ -85,7 +103,7 @@ def _step(module: Any, problem: Problem) -> Job:
 
     def read(result: Any) -> Arrays:
         y, after = result
-        cell_state = {"c": after[1][0].numpy()} if isinstance(after, tuple) else {}
-        return {"y": y[0].numpy(), **cell_state}
+        cell_state = {"c": _array(after[1][0])} if isinstance(after, tuple) else {}
+        return {"y": _array(y[0]), **cell_state}
 
     return Job(call, read)

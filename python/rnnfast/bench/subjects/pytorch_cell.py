@@ -15,8 +15,8 @@ CELLS = {"basic": "RNNCell", "lstm": "LSTMCell", "gru": "GRUCell"}
 
 
 def supports(case: Case) -> bool:
-    """Single steps."""
-    return case.work == "step" and case.cell in CELLS
+    """Single steps in the type of the arrays."""
+    return case.work == "step" and case.cell in CELLS and case.dtype == case.array_dtype
 
 
 def prepare(problem: Problem, num_threads: int) -> Job:
