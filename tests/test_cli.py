@@ -77,7 +77,7 @@ def test_every_option_reaches_the_training(run, text):
     options = {
         "data": str(text), "encoding": "latin-1", "cell": "lstm", "layers": 2, "hidden": 9,
         "seq_length": 12, "batch": 3, "epochs": 1, "lr": 0.003, "clip": 0.7, "dropout": 0.1,
-        "seed": 5,
+        "compute": "bfloat16", "seed": 5,
     }  # fmt: skip
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     code, _, _ = run("train", "text", *flags, "--threads=1", "--out=x.st")

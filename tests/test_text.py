@@ -75,9 +75,11 @@ def test_the_state_is_carried_through_an_epoch_and_dropped_at_its_end(rng, tmp_p
 
 
 @pytest.mark.parametrize("stop", [0, 1, 17, 30])
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_resume_equals_straight_through(rng, tmp_path, cell, stop):
-    chosen = options(write_text(tmp_path / "text.txt", rng), cell=cell)
+@pytest.mark.parametrize(
+    ("cell", "compute"), [("gru", "float32"), ("lstm", "float32"), ("gru", "bfloat16")]
+)
+def test_resume_equals_straight_through(rng, tmp_path, cell, compute, stop):
+    chosen = options(write_text(tmp_path / "text.txt", rng), cell=cell, compute=compute)
     straight, halves = tmp_path / "straight.safetensors", tmp_path / "halves.safetensors"
     whole = start(chosen)
     assert whole.trainer.run()
@@ -92,6 +94,17 @@ def test_resume_equals_straight_through(rng, tmp_path, cell, stop):
     assert second.trainer.run()
     second.save(halves)
     assert contents(halves) == contents(straight)
+
+
+def test_training_in_bfloat16_follows_float32(rng, tmp_path):
+    file = write_text(tmp_path / "text.txt", rng)
+    ends = {}
+    for compute in text.COMPUTE:
+        run = start(options(file, compute=compute, dropout=0.0, hidden=32))
+        assert run.trainer.run()
+        ends[compute] = run.task.evaluate()
+    assert ends["bfloat16"] != ends["float32"]
+    assert ends["bfloat16"] == pytest.approx(ends["float32"], rel=0.01)
 
 
 def test_resume_repeats_the_command_and_refuses_another(rng, tmp_path):
@@ -205,6 +218,7 @@ def test_short_texts_make_fewer_streams(tmp_path):
     ("changes", "message"),
     [
         ({"cell": "elman"}, "--cell is 'elman', expected one of basic, lstm, gru"),
+        ({"compute": "half"}, "--compute is 'half', expected float32 or bfloat16"),
         ({"layers": 0}, "--layers is 0, expected at least 1"),
         ({"hidden": -3}, "--hidden is -3"),
         ({"seq_length": 0}, "--seq-length is 0"),

@@ -85,6 +85,12 @@ def train_text(
     dropout: Annotated[
         float | None, typer.Option(help="Between layers.", show_default=_default("dropout"))
     ] = None,
+    compute: Annotated[
+        str | None,
+        typer.Option(
+            help="Precision of products: float32 or bfloat16.", show_default=_default("compute")
+        ),
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(help="Of weights and dropout.", show_default=_default("seed")),
@@ -106,7 +112,7 @@ def train_text(
         "data": None if data is None else str(data), "encoding": encoding, "cell": cell,
         "layers": layers, "hidden": hidden, "seq_length": seq_length, "batch": batch,
         "epochs": epochs, "minutes": minutes, "lr": lr, "clip": clip, "dropout": dropout,
-        "seed": seed,
+        "compute": compute, "seed": seed,
     }  # fmt: skip
     given = _preset(preset) | {name: value for name, value in given.items() if value is not None}
     if not checkpoint_every >= 0.0:

@@ -140,9 +140,12 @@ class CharacterModel(Model):
         *,
         dropout: float = 0.0,
         dtype: str = "float32",
+        compute: str = "float32",
         rng: int | np.random.Generator | None = None,
     ) -> CharacterModel:
         """Make a model of equal layers of one cell: `basic`, `lstm` or `gru`.
+
+        The options are those of the layers.
 
         Raises
         ------
@@ -153,8 +156,9 @@ class CharacterModel(Model):
             raise ValueError(f"cell is {cell!r}, expected one of {', '.join(CELLS)}")
         generator = np.random.default_rng(rng)
         stack = CELLS[cell](
-            len(vocabulary), hidden_size, num_layers, dropout=dropout, dtype=dtype, rng=generator
-        )
+            len(vocabulary), hidden_size, num_layers,
+            dropout=dropout, dtype=dtype, compute=compute, rng=generator,
+        )  # fmt: skip
         return cls(vocabulary, [stack], rng=generator)
 
     def __call__(self, tokens: Tokens, states: States | None = None) -> tuple[Array, States]:

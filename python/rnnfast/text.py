@@ -20,6 +20,7 @@ from .optim import Adam
 from .train import Plan, Trainer
 
 KIND = "text"
+COMPUTE = ("float32", "bfloat16")
 
 PRESETS: dict[str, dict[str, Any]] = {
     "notes": {"cell": "gru", "layers": 3, "hidden": 512, "seq_length": 256},
@@ -50,6 +51,8 @@ class TextOptions:
         Peak learning rate, largest gradient norm.
     dropout : float
         Between layers.
+    compute : str
+        Precision of the layers' products: `float32` or `bfloat16`.
     seed : int
         Of the initial weights and the dropout.
 
@@ -71,11 +74,14 @@ class TextOptions:
     lr: float = 6e-3
     clip: float = 1.0
     dropout: float = 0.0
+    compute: str = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.cell not in CELLS:
             raise ValueError(f"--cell is {self.cell!r}, expected one of {', '.join(CELLS)}")
+        if self.compute not in COMPUTE:
+            raise ValueError(f"--compute is {self.compute!r}, expected {' or '.join(COMPUTE)}")
         for name in ("layers", "hidden", "seq_length", "batch", "epochs"):
             value = getattr(self, name)
             _require(name, value, value is None or value >= 1, "at least 1")
@@ -185,7 +191,7 @@ class TextRun:
         self._rng = np.random.default_rng(options.seed)
         self.model = CharacterModel.of(
             vocabulary, options.cell, options.hidden, options.layers,
-            dropout=options.dropout, rng=self._rng,
+            dropout=options.dropout, compute=options.compute, rng=self._rng,
         )  # fmt: skip
         streams = [
             TokenStreams(vocabulary.encode(part), options.batch, options.seq_length)
@@ -332,7 +338,9 @@ def load_model(path: str | Path) -> CharacterModel:
     try:
         options = TextOptions(**checkpoint.description["options"])
         vocabulary = Vocabulary(checkpoint.description["vocabulary"])
-        model = CharacterModel.of(vocabulary, options.cell, options.hidden, options.layers)
+        model = CharacterModel.of(
+            vocabulary, options.cell, options.hidden, options.layers, compute=options.compute
+        )
         model.load_state_dict(checkpoint.groups["model"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged checkpoint ({error})") from None
