@@ -7,8 +7,7 @@
 // array. Without lengths offset[t] = t·B.
 //
 // Words. Products read their operands in words as large as a Real (kernels/format.hpp): the Reals
-// themselves, or pairs of bfloat16. Where they are not the Reals themselves, KernelTable::operand
-// makes them; arrays of words are declared as arrays of Real.
+// themselves, or pairs of bfloat16. Arrays of words are declared as arrays of Real.
 //
 // Ownership. All memory belongs to the caller. Arrays marked [B][H'] have their last axis padded
 // to `padded(H)` and start on 64 bytes. Unless a comment says "in place", inputs are not written.
@@ -86,15 +85,15 @@ struct Forward {
   Timeline time;
   Weights<const Real> weights;
   const Real* packed;     // from pack_forward; null: products read `weights` as they lie
-  Rows<const Real> x;     // words; null where tokens are given
+  Rows<const Real> x;     // null where tokens are given
   const int32_t* tokens;  // [N], each in 0 … I - 1
   const Real* h0;         // [B][P']
   Real* c;                // [B][H'], in place: initial → final cell state
   Rows<Real> y;           // assigned; also read back as h
-  Real* twins;            // words of h in odd and even steps and, given, of h0: [3][B][P']; or null
   Real* gates;            // words. Recording: [panels][N'][width], saved for BPTT; else B rows
   Real* cells;            // recording: [N][H'], saved c_t; else null
-  Real* operand;          // words of the second product's input. Recording: [N][H']; else [B][H']
+  Real* operand;          // second product's input, [N][H'] when recording, else scratch [B][H']
+  Real* scratch;          // forward_scratch Reals for each thread
   const Real* input;      // optional W_ih x + bias of every row, from input_product
   bool record;
   bool prefetch;  // the weights that a thread reads every step exceed its second-level cache
@@ -141,7 +140,7 @@ struct WeightGradient {
   index rows;             // N'
   const Real* gates;      // words: gradients of the pre-activations
   const Real* projected;  // words: gradients of the projected h
-  Runs<Real> x;           // x_t, h_{t-1} and the operand's words beside the rows of the tape
+  Runs<Real> x;           // x_t, h_{t-1} and the operand beside the rows of the tape
   Runs<Real> h;
   Runs<Real> operand;
   const int32_t* tokens;  // [N] instead of x
@@ -157,8 +156,6 @@ struct Sizes {
   index gates_per_row;  // panels · width
   index input_per_row;  // of Forward::input
   index projected_per_row;
-  index operand_per_row;
-  index twin_per_row;   // 0: products read h itself
   index padded_hidden;  // H'
   index padded_output;  // P'
   index panels;         // shares that a unit split can hand out
@@ -168,6 +165,8 @@ template <class Real>
 struct CellKernels {
   Sizes (*sizes)(const Size&);
   void (*pack_forward)(const Size&, const Weights<const Real>&, Real* packed, const Worker&);
+  // Reals of Forward::scratch that each thread needs.
+  index (*forward_scratch)(const Size&, index batch);
   void (*pack_backward)(const Size&, const Weights<const Real>&, Real* packed, const Worker&);
   void (*input_product)(const Forward<Real>&, Real* input, const Worker&);
   void (*forward)(const Forward<Real>&, const Worker&);
@@ -179,10 +178,6 @@ struct CellKernels {
 template <class Real>
 struct KernelTable {
   CellKernels<Real> cell[cell_count];
-  // Rows of `columns` Reals as words: how many, and how they are made. Null where products read
-  // the rows themselves.
-  index (*operand_words)(index columns);
-  void (*operand)(const Real* row, index columns, Real* words);
   // y[i] = keep(seed + i) ? scale · x[i] : 0, splitmix64 deciding; x may be y.
   void (*dropout)(const Real* x, Real* y, index n, uint64_t seed, double probability);
   void (*tanh)(const Real* x, Real* y, index n);

@@ -91,13 +91,30 @@ const auto* elements(const typename Format::Real* words) {
   return reinterpret_cast<const Format::Element*>(words);
 }
 
-// The words of a row: `columns` elements and zeros up to a whole vector of them.
+// Words of a row of so many columns, whole vectors of them.
 template <class Format>
-void to_words(const typename Format::Real* row, index columns, typename Format::Real* words) {
-  using Real = Format::Real;
-  auto* to = elements<Format>(words);
-  for (index c = 0; c < columns; c += lanes<Real>)
-    Format::put(to + c, load_first(row + c, columns - c));
+constexpr long row_words(long columns) {
+  return padded<typename Format::Real>(columns) / Format::group;
+}
+
+// Rows of a left operand, `row` words apart.
+template <class Real>
+struct LeftRows {
+  const Real* at;
+  long row;
+};
+
+// Rows [begin, end) of a matrix as products read them: where they are, or made in `scratch`.
+template <class Format, class Real = Format::Real>
+LeftRows<Real> left_rows(const Real* from, long row, long columns, long begin, long end,
+                         Real* scratch) {
+  if constexpr (Format::native) return {from, row};
+  const long words = row_words<Format>(columns);
+  for (long b = begin; b < end; ++b)
+    for (long c = 0; c < columns; c += lanes<Real>)
+      Format::put(elements<Format>(scratch + b * words) + c,
+                  load_first(from + b * row + c, columns - c));
+  return {scratch, words};
 }
 
 }  // namespace rnnfast::RNNFAST_ISA

@@ -23,24 +23,9 @@ struct Place {
   long tape_rows;      // rows of a panel of `gates`
   const Real* h_prev;  // h_{t-1} of row b; rows h_row apart
   long h_row;
-  const Real* left;  // its words; rows left_row apart
-  long left_row;
-  Real* twin;  // for the words of h_t, where they are not h_t itself
+  LeftRows<Real> x;  // of row b: what the products read
+  LeftRows<Real> h;
 };
-
-// Writes a vector of h_t: where the user finds it, and for the next step's product.
-template <class Format, class Real = Format::Real>
-void store_hidden(const Forward<Real>& f, const Place<Real>& at, int m, long unit, Vec<Real> h,
-                  long left) {
-  store_first(f.y.at(at.t, at.b + m) + unit, h, left);
-  if constexpr (!Format::native) Format::put(elements<Format>(at.twin + m * at.left_row) + unit, h);
-}
-
-// Words of a row of Forward::operand.
-template <class Format>
-constexpr long operand_row(const Size& s) {
-  return padded<typename Format::Real>(s.hidden) / Format::group;
-}
 
 // Products of a phase: x feeds the vectors Phase::x, h (or the operand) Phase::h.
 template <class Phase>
@@ -126,12 +111,12 @@ void add_input(const Forward<Real>& f, const PhasePlan<Phase>& plan, const Place
   using Format = Phase::Format;
   if constexpr (Format::native)
     if (!f.packed)
-      return add_direct(
-          Phase::layout, x, at.panel, Matrix<Real>{f.weights.w_ih, plan.units, plan.x_k},
-          token ? nullptr : f.x.at(at.t, at.b), f.x.row, token, at.rows, acc, acc_row);
+      return add_direct(Phase::layout, x, at.panel,
+                        Matrix<Real>{f.weights.w_ih, plan.units, plan.x_k}, at.x.at, at.x.row,
+                        token, at.rows, acc, acc_row);
   const Real* w = plan.x_weights(panel);
   if (token) return add_tokens<Format>(token, at.rows, w, plan.x_k, x.count, sum, acc_row);
-  const LeftOperand<Real> left{f.x.at(at.t, at.b), f.x.row, plan.x_k};
+  const LeftOperand<Real> left{at.x.at, at.x.row, plan.x_k};
   multiply<Format>(left, w, plan.x_k, 0, x.count, at.rows, sum, acc_row, ahead);
 }
 
@@ -141,11 +126,7 @@ void add_recurrent(const Forward<Real>& f, const PhasePlan<Phase>& plan, const P
   const Slots h = plan.slots(Phase::h, at.panel);
   constexpr long acc_row = Phase::layout.template width<Real>();
   using Format = Phase::Format;
-  LeftOperand<Real> left{at.left, at.left_row, plan.h_k};
-  if constexpr (Phase::second) {
-    left.row = operand_row<Format>(f.size);
-    left.a = f.operand + at.tape_row * left.row;
-  }
+  const LeftOperand<Real> left{at.h.at, at.h.row, plan.h_k};
   if constexpr (Format::native)
     if (!f.packed)
       return add_direct(Phase::layout, h, at.panel,
@@ -201,66 +182,89 @@ void forward_tile(const Forward<Real>& f, const PhasePlan<Phase>& plan, const Pl
   Phase::finish(f, at, acc);
 }
 
-// Where the rows of a step find their predecessors, and put the words of their own.
+// What the rows of a step read.
 template <class Real>
-struct Previous {
-  const Real* h;
+struct StepRows {
+  const Real* h_prev;  // of row 0; rows h_row apart
   long h_row;
-  const Real* left;
-  long left_row;
-  Real* twin;
-};
+  LeftRows<Real> x, h;
 
-// Of the step processed as number p, for rows that begin there or go on.
-template <class Format, class Real = Format::Real>
-Previous<Real> previous(const Forward<Real>& f, index p, bool begin) {
-  Previous<Real> prev{f.h0, padded<Real>(f.size.output), nullptr, 0, nullptr};
-  if (!begin) prev.h = f.y.at(f.time.time(p - 1), 0), prev.h_row = f.y.row;
-  prev.left = prev.h, prev.left_row = prev.h_row;
-  if constexpr (!Format::native) {
-    prev.left_row = padded<Real>(f.size.output) / Format::group;
-    const long twin = f.time.rows(0) * prev.left_row;
-    prev.left = f.twins + (begin ? 2 : (p - 1) & 1) * twin;
-    prev.twin = f.twins + (p & 1) * twin;
+  Place<Real> place(const Forward<Real>& f, index t, index b, int rows, long panel) const {
+    const long first = f.record ? f.time.offset[t] : 0;
+    const long total = f.record ? f.time.taped() : f.time.rows(0);
+    return {t,
+            b,
+            rows,
+            panel,
+            first + b,
+            total,
+            h_prev + b * h_row,
+            h_row,
+            {x.at + b * x.row, x.row},
+            {h.at + b * h.row, h.row}};
   }
-  return prev;
-}
+};
 
 // Rows [begin, end) of step t that all have, or all lack, a predecessor.
 template <class Phase, class Real>
 void forward_rows(const Forward<Real>& f, const PhasePlan<Phase>& plan, long panel,
-                  const Real* packed, index t, Share rows, const Previous<Real>& prev,
+                  const Real* packed, index t, Share rows, const StepRows<Real>& step,
                   Ahead& ahead) {
   const RowTiles tiles(rows.begin, rows.end, PhasePlan<Phase>::rows);
   for (long i = 0; i < tiles.tiles; ++i) {
     const index b = tiles.begin(i);
     const int count = static_cast<int>(tiles.begin(i + 1) - b);
-    const long first = f.record ? f.time.offset[t] : 0;
-    const long total = f.record ? f.time.taped() : f.time.rows(0);
-    const Place<Real> at{.t = t,
-                         .b = b,
-                         .rows = count,
-                         .panel = panel,
-                         .tape_row = first + b,
-                         .tape_rows = total,
-                         .h_prev = prev.h + b * prev.h_row,
-                         .h_row = prev.h_row,
-                         .left = prev.left + b * prev.left_row,
-                         .left_row = prev.left_row,
-                         .twin = prev.twin + b * prev.left_row};
-    forward_tile<Phase>(f, plan, at, packed, ahead);
+    forward_tile<Phase>(f, plan, step.place(f, t, b, count, panel), packed, ahead);
   }
 }
 
+// A thread's scratch: the words of x_t, or of a block of x, and of h_{t-1} or the operand.
+inline constexpr long input_block = 64;
+
+template <class Format>
+long x_scratch(const Size& s, index batch) {
+  return Format::native ? 0 : most(batch, input_block) * row_words<Format>(s.input);
+}
+
+template <class Cell>
+index forward_scratch(const Size& s, index batch) {
+  using Format = Cell::Format;
+  if (Format::native) return 0;
+  return x_scratch<Format>(s, batch) + batch * row_words<Format>(most(s.hidden, s.output));
+}
+
+// The rows of step p that begin there, or go on.
 template <class Phase, class Real>
-void forward_phase(const Forward<Real>& f, const Real* packed, index p, const Worker& me) {
-  const PhasePlan<Phase> plan(f.size);
+StepRows<Real> step_rows(const Forward<Real>& f, index p, Share rows, bool begin, Real* scratch) {
   using Format = Phase::Format;
+  const index t = f.time.time(p);
+  StepRows<Real> step{f.h0, padded<Real>(f.size.output), {}, {}};
+  if (!begin) step.h_prev = f.y.at(f.time.time(p - 1), 0), step.h_row = f.y.row;
+  if (Phase::x.count && f.x && !f.input)
+    step.x = left_rows<Format>(f.x.at(t, 0), f.x.row, f.size.input, rows.begin, rows.end, scratch);
+  Real* rest = scratch + x_scratch<Format>(f.size, f.time.rows(0));
+  if constexpr (Phase::second) {
+    const long row = padded<Real>(f.size.hidden);
+    step.h = left_rows<Format>(f.operand + (f.record ? f.time.offset[t] : 0) * row, row,
+                               Phase::depth(f.size), rows.begin, rows.end, rest);
+  } else {
+    step.h = left_rows<Format>(step.h_prev, step.h_row, Phase::depth(f.size), rows.begin, rows.end,
+                               rest);
+  }
+  return step;
+}
+
+template <class Phase, class Real>
+void forward_phase(const Forward<Real>& f, const Real* packed, index p, const Worker& me,
+                   Real* scratch) {
+  const PhasePlan<Phase> plan(f.size);
   const index t = f.time.time(p), active = f.time.rows(t);
   const index started = p ? least(active, f.time.rows(f.time.time(p - 1))) : 0;
   const Share rows = row_share(f.time.rows(0), me), panels = unit_share(plan.panels(), me);
-  const Previous<Real> going = previous<Format>(f, p, p == 0);
-  const Previous<Real> beginning = previous<Format>(f, p, true);
+  const Share going{rows.begin, least(rows.end, started)};
+  const Share beginning{most(rows.begin, started), least(rows.end, active)};
+  const auto going_rows = step_rows<Phase>(f, p, going, p == 0, scratch);
+  const auto beginning_rows = step_rows<Phase>(f, p, beginning, true, scratch);
   const long tiles = blocks_of(least(rows.end, active) - rows.begin, plan.rows);
   const Walk walk{panels, (p & 1) != 0};
   for (long i = panels.begin; i < panels.end; ++i) {
@@ -272,43 +276,57 @@ void forward_phase(const Forward<Real>& f, const Real* packed, index p, const Wo
     Ahead ahead(w);
     if (f.prefetch && tiles > 1 && i + 1 < panels.end)
       ahead = {weights(walk.at(i + 1)), plan.panel_bytes(), tiles * plan.passes(f)};
-    forward_rows(f, plan, panel, w, t, {rows.begin, least(rows.end, started)}, going, ahead);
-    forward_rows(f, plan, panel, w, t, {most(rows.begin, started), least(rows.end, active)},
-                 beginning, ahead);
+    forward_rows(f, plan, panel, w, t, going, going_rows, ahead);
+    forward_rows(f, plan, panel, w, t, beginning, beginning_rows, ahead);
+  }
+}
+
+// W_ih x + bias of rows [rows.begin, rows.end), of which `left` is the first.
+template <class Phase, class Real>
+void input_rows(const Forward<Real>& f, const PhasePlan<Phase>& plan, Real* input, long panel,
+                Share rows, const LeftRows<Real>& left) {
+  using Format = Phase::Format;
+  constexpr long width = Phase::layout.template width<Real>();
+  alignas(64) Real acc[max_rows * width];
+  const Real* w = f.packed + panel * plan.panel_size();
+  const Slots x = plan.slots(Phase::x, panel);
+  Ahead ahead(w);
+  const RowTiles tiles(rows.begin, rows.end, PhasePlan<Phase>::rows);
+  for (long i = 0; i < tiles.tiles; ++i) {
+    const long row = tiles.begin(i);
+    const int count = static_cast<int>(tiles.begin(i + 1) - row);
+    start_with_bias<Phase>(f, plan, panel, w, count, acc);
+    if (f.tokens) {
+      add_tokens<Format>(f.tokens + row, count, plan.x_weights(w), plan.x_k, x.count, acc, width);
+    } else {
+      const Real* a = left.at + (row - rows.begin) * left.row;
+      multiply<Format>(LeftOperand<Real>{a, left.row, plan.x_k}, plan.x_weights(w), plan.x_k, 0,
+                       x.count, count, acc, width, ahead);
+    }
+    for (int m = 0; m < count; ++m)
+      __builtin_memcpy(input_row(input, f.time.total(), panel, row + m, Phase::x.count),
+                       acc + m * width, x.count * lanes<Real> * sizeof(Real));
   }
 }
 
 // W_ih x + bias of all rows at once, where a single sequence leaves the step's own product too
 // narrow. The rows of x are evenly spaced.
-template <class Phase, class Real>
+template <class Cell, class Real = Cell::Format::Real>
 void input_product(const Forward<Real>& f, Real* input, const Worker& me) {
-  using Format = Phase::Format;
+  using Format = Cell::Format;
+  using Phase = Cell::First;
   const FlushDenormals mode;
   const PhasePlan<Phase> plan(f.size);
-  const long total = f.time.total(),
+  const long total = f.time.total(), block = Format::native ? most(total, 1) : input_block,
              x_row = f.time.rows(0) == 1 && !f.x.offset ? f.x.step : f.x.row;
-  constexpr long width = Phase::layout.template width<Real>();
-  alignas(64) Real acc[max_rows * width];
+  Real* scratch = f.scratch + me.index * forward_scratch<Cell>(f.size, f.time.rows(0));
   const Share panels = share(plan.panels(), me);
-  for (long panel = panels.begin; panel < panels.end; ++panel) {
-    const Real* w = f.packed + panel * plan.panel_size();
-    Ahead ahead(w);
-    const Slots x = plan.slots(Phase::x, panel);
-    const RowTiles tiles(0, total, PhasePlan<Phase>::rows);
-    for (long i = 0; i < tiles.tiles; ++i) {
-      const long row = tiles.begin(i);
-      const int rows = static_cast<int>(tiles.begin(i + 1) - row);
-      start_with_bias<Phase>(f, plan, panel, w, rows, acc);
-      if (f.tokens) {
-        add_tokens<Format>(f.tokens + row, rows, plan.x_weights(w), plan.x_k, x.count, acc, width);
-      } else {
-        const LeftOperand<Real> left{f.x.base + row * x_row, x_row, plan.x_k};
-        multiply<Format>(left, plan.x_weights(w), plan.x_k, 0, x.count, rows, acc, width, ahead);
-      }
-      for (int m = 0; m < rows; ++m)
-        __builtin_memcpy(input_row(input, total, panel, row + m, Phase::x.count), acc + m * width,
-                         x.count * lanes<Real> * sizeof(Real));
-    }
+  for (long row = 0; row < total; row += block) {
+    const Share rows{row, least(row + block, total)};
+    const auto left = left_rows<Format>(f.x.base + row * x_row, x_row, f.size.input, 0,
+                                        f.tokens ? 0 : rows.end - rows.begin, scratch);
+    for (long panel = panels.begin; panel < panels.end; ++panel)
+      input_rows(f, plan, input, panel, rows, left);
   }
 }
 
@@ -316,12 +334,13 @@ template <class Cell, class Real = Cell::Format::Real>
 void forward(const Forward<Real>& f, const Worker& me) {
   const FlushDenormals mode;
   using First = Cell::First;
+  Real* scratch = f.scratch + me.index * forward_scratch<Cell>(f.size, f.time.rows(0));
   for (index p = 0; p < f.time.steps; ++p) {
-    forward_phase<First>(f, f.packed, p, me);
+    forward_phase<First>(f, f.packed, p, me, scratch);
     if constexpr (Cell::two_phases) {
       if (me.split_units && !me.meet(me.team, me.index)) return;
       const Real* second = f.packed ? f.packed + PhasePlan<First>(f.size).size() : nullptr;
-      forward_phase<typename Cell::Second>(f, second, p, me);
+      forward_phase<typename Cell::Second>(f, second, p, me, scratch);
     }
     if (!(me.split_units ? me.meet : me.proceed)(me.team, me.index)) return;
   }

@@ -25,8 +25,6 @@ Sizes sizes(const Size& s) {
   n.packed_backward = BackwardPlan<Cell>(s).size();
   n.padded_hidden = padded<Real>(s.hidden);
   n.padded_output = padded<Real>(s.output);
-  n.twin_per_row = Format::native ? 0 : n.padded_output / Format::group;
-  n.operand_per_row = operand_row<Format>(s);
   if constexpr (Cell::two_phases) {
     const TapeColumns<Format> tape = Cell::second_tape(s, TapeData<Real>{});
     n.packed_forward += PhasePlan<typename Cell::Second>(s).size();
@@ -45,19 +43,9 @@ void pack_forward(const Size& s, const Weights<const Real>& w, Real* packed, con
 
 template <class Cell>
 constexpr CellKernels<typename Cell::Real> kernels() {
-  return {sizes<Cell>,
-          pack_forward<Cell>,
-          pack_backward<Cell>,
-          input_product<typename Cell::First>,
-          forward<Cell>,
-          backward<Cell>,
-          gradient_scratch<Cell>,
-          weight_gradient<Cell>};
-}
-
-template <class Format>
-index operand_words(index columns) {
-  return padded<typename Format::Real>(columns) / Format::group;
+  return {sizes<Cell>,         pack_forward<Cell>,     forward_scratch<Cell>,
+          pack_backward<Cell>, input_product<Cell>,    forward<Cell>,
+          backward<Cell>,      gradient_scratch<Cell>, weight_gradient<Cell>};
 }
 
 template <class Format>
@@ -67,8 +55,6 @@ constexpr KernelTable<typename Format::Real> table() {
       // In the order of cells.hpp.
       {kernels<Basic<Format>>(), kernels<Lstm<Format>>(), kernels<ProjectedLstm<Format>>(),
        kernels<Gru<Format>>(), kernels<GruResetBefore<Format>>()},
-      Format::native ? nullptr : operand_words<Format>,
-      Format::native ? nullptr : to_words<Format>,
       dropout<Real>,
       map_tanh<Real>,
       map_sigmoid<Real>,

@@ -130,11 +130,10 @@ auto join_rows(index n, index count, Vector vector) {
   return Format::word(parts);
 }
 
-// copy_columns for rows that are no words yet, or words along their columns (`stored`). `lines` is
-// scratch for copy_block rows of k and max_rows more.
+// copy_columns for rows that are no words yet. `lines` is scratch for copy_block rows of k and
+// max_rows more.
 template <class Format, class Real = Format::Real>
-Columns<Real> join_columns(const RowList<Real>& list, bool stored, long k, int height, Real* lines,
-                           Real* copy) {
+Columns<Real> join_columns(const RowList<Real>& list, long k, int height, Real* lines, Real* copy) {
   const RowTiles tiles(0, k, height);
   const index words = words_of<Format>(list.count), line = padded<Real>(k) + max_rows;
   Columns<Real> copied{{}, words * max_rows, height};
@@ -144,8 +143,7 @@ Columns<Real> join_columns(const RowList<Real>& list, bool stored, long k, int h
     for (index i = 0; i < rows; ++i)
       for (long c = 0; c < k; c += lanes<Real>)
         store(lines + i * line + c, join_rows<Format>(n + i, list.count, [&](index r) {
-                return stored ? Format::get(elements<Format>(list.a[r]) + c)
-                              : load_first(list.a[r] + c, k - c);
+                return load_first(list.a[r] + c, k - c);
               }));
     copy_block_rows(lines, line, rows, line, tiles, copied.tile, copy + n * max_rows);
   }
@@ -249,7 +247,6 @@ struct GradientProduct {
   using Real = Format::Real;
   TapeColumns<Format> tape;
   Runs<Real> runs;  // the operand; beside tokens only the rows count
-  bool stored;      // the operand is words along its columns
   const int32_t* tokens;
   long k;
   Real* dw;
@@ -335,8 +332,7 @@ struct GradientProduct {
     const int height = highest_tile(s.count);
     Real* lines = space + column_space();
     Real* joined = lines + line_space();
-    if (columns.height != height)
-      columns = join_columns<Format>(list, stored, k, height, lines, space);
+    if (columns.height != height) columns = join_columns<Format>(list, k, height, lines, space);
     join_tape<Format>(list, gradients(panel), width(), s.count, joined);
     add_chunk<Format>(columns, joined, s.count * lanes<Real>, s.count, k, sums);
   }
@@ -363,24 +359,13 @@ struct GradientProducts {
   explicit GradientProducts(const WeightGradient<Real>& g) {
     const Size& s = g.size;
     constexpr Layout layout = Cell::First::layout;
-    product[0] = {{g.gates, layout, Cell::dx, s.hidden, g.rows},
-                  g.x,
-                  false,
-                  g.tokens,
-                  s.input,
-                  g.d.w_ih,
-                  g.d.b_ih};
-    product[1] = {{g.gates, layout, Cell::dh, s.hidden, g.rows},
-                  g.h,
-                  false,
-                  nullptr,
-                  s.output,
-                  g.d.w_hh,
-                  g.d.b_hh};
+    product[0] = {
+        {g.gates, layout, Cell::dx, s.hidden, g.rows}, g.x, g.tokens, s.input, g.d.w_ih, g.d.b_ih};
+    product[1] = {
+        {g.gates, layout, Cell::dh, s.hidden, g.rows}, g.h, nullptr, s.output, g.d.w_hh, g.d.b_hh};
     if constexpr (Cell::two_phases)
       product[2] = {Cell::second_tape(s, TapeData<Real>{g.gates, g.projected, g.rows}),
                     g.operand,
-                    true,
                     nullptr,
                     s.hidden,
                     Cell::second_matrix(g.d),

@@ -45,7 +45,7 @@ void weight_gradients(const TrackBackward<Real>& a, const Track<Real>& track, co
   const Timeline time = a.tape.sequences.timeline(a.reverse());
   const auto x = input_runs(time, a.in.x);
   const auto h = hidden_runs<Real>(time, a.y, track.h0.data(), sizes.padded_output);
-  const Run<Real> operand{track.operand.data(), sizes.operand_per_row, 0, 1, time.total()};
+  const Run<Real> operand{track.operand.data(), sizes.padded_hidden, 0, 1, time.total()};
   const double flops = step_flops(a.spec, size, time.total());
   const int threads = flops < 1e6 ? 1 : lease.threads();
   const auto scratch = buffer<Real>(threads, k.gradient_scratch(size, threads));

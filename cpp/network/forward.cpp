@@ -76,20 +76,8 @@ Track<Real> new_track(const TrackCall<Real>& a, const Sizes& sizes, bool record)
   if (record || traits.needs_operand)
     t.gates =
         buffer<Real>(record ? a.sequences.timeline(false).taped() : width, sizes.gates_per_row);
-  if (traits.needs_operand) t.operand = buffer<Real>(record ? n : width, sizes.operand_per_row);
+  if (traits.needs_operand) t.operand = buffer<Real>(record ? n : width, sizes.padded_hidden);
   return t;
-}
-
-// Words of h, where products read no Reals: those of h0 stand behind those of two steps.
-template <class Real>
-Buffer<Real> new_twins(const TrackCall<Real>& a, const Sizes& sizes, const Real* h0) {
-  const index width = a.sequences.width(), row = sizes.twin_per_row;
-  auto twins = buffer<Real>(3 * width, row);
-  const auto& table = rnnfast::table<Real>(a.instructions, a.spec.compute);
-  for (index b = 0; row && b < width; ++b)
-    table.operand(h0 + b * sizes.padded_output, sizes.padded_output,
-                  twins.data() + (2 * width + b) * row);
-  return twins;
 }
 
 // Final states: the rows a direction processes last.
@@ -113,7 +101,6 @@ void run_track(const TrackCall<Real>& a, Track<Real>* record, Lease& lease) {
   const Size size = a.spec.size(a.layer);
   const Sizes sizes = k.sizes(size);
   Track<Real> t = new_track(a, sizes, record != nullptr);
-  const Buffer<Real> twins = new_twins(a, sizes, t.h0.data());
   const Buffer<Real> c = initial_cells(a, sizes);
   Buffer<Real> own, input;
   const Real* packed = nullptr;
@@ -125,6 +112,8 @@ void run_track(const TrackCall<Real>& a, Track<Real>* record, Lease& lease) {
   }
   const Plan plan = plan_for(a.spec, size, sizes, sizeof(Real), a.sequences, a.in.tokens != nullptr,
                              lease.threads());
+  const auto scratch =
+      buffer<Real>(plan.threads, k.forward_scratch(size, a.sequences.timeline(false).rows(0)));
   Forward<Real> f{
       .size = size,
       .time = a.sequences.timeline(a.reverse()),
@@ -135,10 +124,10 @@ void run_track(const TrackCall<Real>& a, Track<Real>* record, Lease& lease) {
       .h0 = t.h0.data(),
       .c = c.data(),
       .y = a.y,
-      .twins = twins.data(),
       .gates = t.gates.data(),
       .cells = t.cells.data(),
       .operand = t.operand.data(),
+      .scratch = scratch.data(),
       .input = nullptr,
       .record = record != nullptr,
       .prefetch = plan.prefetch,
@@ -174,14 +163,9 @@ void run_layers(const Spec& spec, const ForwardCall<Real>& call, const Sequences
       made = buffer<Real>(sequences.rows(), spec.width());
       y = packed_rows(made.data(), spec.width(), sequences);
     }
-    const auto words = as_words(table<Real>(set, spec.compute), sequences.timeline(false), in.x,
-                                spec.layer_input(layer), lease);
-    LayerInput<Real> operand = in;
-    if (words.size())
-      operand.x = read_only(packed_rows(words.data(), words.size() / sequences.rows(), sequences));
     for (int d = 0; d < spec.directions && sequences.rows(); ++d)
       run_track<Real>(
-          {spec, set, call, sequences, layer, d, operand, shifted(y, d * spec.output()), direct},
+          {spec, set, call, sequences, layer, d, in, shifted(y, d * spec.output()), direct},
           tape ? &tape->tracks[layer * spec.directions + d] : nullptr, lease);
     if (last && sequences.packed()) scatter(sequences, made.data(), spec.width(), call.y, lease);
     in = {read_only(y)};

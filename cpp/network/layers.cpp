@@ -35,21 +35,6 @@ int pack_threads(index elements, const Lease& lease) {
 }
 
 template <class Real>
-Buffer<Real> as_words(const KernelTable<Real>& table, const Timeline& time,
-                      const Rows<const Real>& rows, index columns, Lease& lease) {
-  if (!table.operand || !rows) return {};
-  const index row = table.operand_words(columns);
-  auto words = buffer<Real>(time.total(), row);
-  lease.parallel(
-      time.steps, static_cast<double>(time.rows(0) * columns), [&](index begin, index end) {
-        for (index t = begin; t < end; ++t)
-          for (index b = 0; b < time.rows(t); ++b)
-            table.operand(rows.at(t, b), columns, words.data() + (time.offset[t] + b) * row);
-      });
-  return words;
-}
-
-template <class Real>
 Buffer<Real> gather(const Sequences& sequences, const Rows<const Real>& user, index columns,
                     Lease& lease) {
   auto packed = buffer<Real>(sequences.rows(), columns);
@@ -92,8 +77,6 @@ Buffer<Real> drop(const Spec& spec, const Tape<Real>& tape, index layer, const R
 }
 
 #define RNNFAST_INSTANTIATE(Real)                                                         \
-  template Buffer<Real> as_words(const KernelTable<Real>&, const Timeline&,               \
-                                 const Rows<const Real>&, index, Lease&);                 \
   template Buffer<Real> gather(const Sequences&, const Rows<const Real>&, index, Lease&); \
   template void scatter(const Sequences&, const Real*, index, const Rows<Real>&, Lease&); \
   template Buffer<Real> drop(const Spec&, const Tape<Real>&, index, const Real*, Lease&);

@@ -44,11 +44,6 @@ Rows<Real> packed_rows(Real* data, index width, const Sequences& sequences) {
   return {data, 0, width, sequences.timeline(false).offset};
 }
 
-// The rows as words, for products that read no Reals; empty where they do.
-template <class Real>
-Buffer<Real> as_words(const KernelTable<Real>& table, const Timeline& time,
-                      const Rows<const Real>& rows, index columns, Lease& lease);
-
 // Packed rows of the user's array.
 template <class Real>
 Buffer<Real> gather(const Sequences& sequences, const Rows<const Real>& user, index columns,

@@ -48,8 +48,8 @@ struct BasicPhase {
     for (int m = 0; m < at.rows; ++m, acc += layout.width<Real>()) {
       const long unit = layout.unit<Real>(at.panel, 0);
       for (long v = 0; v < vectors * lanes<Real>; v += lanes<Real>)
-        store_hidden<F>(f, at, m, unit + v, apply<Real>(f.size.nonlinearity, load(acc + v)),
-                        f.size.hidden - unit - v);
+        store_first(f.y.at(at.t, at.b + m) + unit + v,
+                    apply<Real>(f.size.nonlinearity, load(acc + v)), f.size.hidden - unit - v);
     }
   }
 };

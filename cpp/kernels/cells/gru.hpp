@@ -33,7 +33,7 @@ struct GruGates {
       const Vec<Real> r = sigmoid<Real>(load(acc + w)), z = sigmoid<Real>(load(acc + 2 * w));
       const Vec<Real> s = load(acc + 3 * w), n = tanh<Real>(load(acc) + r * s);
       const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, left);
-      store_hidden<F>(f, at, m, unit, n + z * (h - n), left);
+      store_first(f.y.at(at.t, at.b + m) + unit, n + z * (h - n), left);
       if (!f.record) continue;
       auto* gates = elements<F>(f.gates) + (at.panel * at.tape_rows + at.tape_row + m) * 4 * w;
       F::put(gates, n);

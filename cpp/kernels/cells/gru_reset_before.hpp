@@ -32,14 +32,14 @@ struct ResetGates {
     constexpr long w = lanes<Real>;
     const long unit = at.panel * w;
     auto* gates = elements<F>(f.gates) + (at.panel * at.tape_rows + at.tape_row) * 3 * w;
-    Real* operand = f.operand + at.tape_row * operand_row<F>(f.size);
+    Real* operand = f.operand + at.tape_row * padded<Real>(f.size.hidden) + unit;
     for (int m = 0; m < at.rows; ++m, acc += 3 * w, gates += 3 * w) {
       const Vec<Real> r = sigmoid<Real>(load(acc + w));
       const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, f.size.hidden - unit);
       F::put(gates, load(acc));
       F::put(gates + w, r);
       F::put(gates + 2 * w, sigmoid<Real>(load(acc + 2 * w)));
-      F::put(elements<F>(operand + m * operand_row<F>(f.size)) + unit, r * h);
+      store(operand + m * padded<Real>(f.size.hidden), r * h);
     }
   }
 };
@@ -71,7 +71,7 @@ struct Candidate {
       const Vec<Real> n = tanh<Real>(load(sum));
       const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, left);
       F::put(tape, n);
-      store_hidden<F>(f, at, m, unit, n + F::get(tape + 2 * w) * (h - n), left);
+      store_first(f.y.at(at.t, at.b + m) + unit, n + F::get(tape + 2 * w) * (h - n), left);
     };
     for_each_unit<Real, 3>(at, f.size.hidden, elements<F>(f.gates), at.tape_rows, acc, row);
   }

@@ -38,9 +38,9 @@ struct LstmGates {
       store(state, c);
       const Vec<Real> out = o * tanh<Real>(c);
       if constexpr (projected)
-        F::put(elements<F>(f.operand + (at.tape_row + m) * operand_row<F>(f.size)) + unit, out);
+        store(f.operand + (at.tape_row + m) * hidden + unit, out);
       else
-        store_hidden<F>(f, at, m, unit, out, f.size.hidden - unit);
+        store_first(f.y.at(at.t, at.b + m) + unit, out, f.size.hidden - unit);
       if (!f.record) continue;
       store(f.cells + (at.tape_row + m) * hidden + unit, c);
       auto* gates = elements<F>(f.gates) + (at.panel * at.tape_rows + at.tape_row + m) * 4 * n;
@@ -72,7 +72,7 @@ struct Projection {
     const long unit = layout.unit<Real>(at.panel, 0);
     for (int m = 0; m < at.rows; ++m, acc += layout.width<Real>())
       for (long v = 0; v < vectors * lanes<Real>; v += lanes<Real>)
-        store_hidden<F>(f, at, m, unit + v, load(acc + v), f.size.output - unit - v);
+        store_first(f.y.at(at.t, at.b + m) + unit + v, load(acc + v), f.size.output - unit - v);
   }
 };
 
