@@ -22,8 +22,9 @@ inline constexpr CellTraits cell_traits[cell_count] = {
 
 constexpr const CellTraits& traits(Cell cell) { return cell_traits[static_cast<int>(cell)]; }
 
-// Precision of the products: the layer's own type, or bfloat16 summed in float.
-enum class Compute : int { native, bfloat16 };
+// Precision of the products: the layer's own type; bfloat16 summed in float; or, for inference,
+// scaled integers of eight bits.
+enum class Compute : int { native, bfloat16, int8 };
 
 enum class Nonlinearity : int { tanh, relu, sigmoid, identity };
 

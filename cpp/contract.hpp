@@ -161,6 +161,7 @@ struct Sizes {
   index panels;         // shares that a unit split can hand out
 };
 
+// The four of BPTT are null where the format is for inference alone.
 template <class Real>
 struct CellKernels {
   Sizes (*sizes)(const Size&);

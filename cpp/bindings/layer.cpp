@@ -49,7 +49,7 @@ class LayerOf final : public PyLayer {
     return all;
   }
 
-  py::tuple forward(py::array parameters, py::handle x, py::handle state, py::handle lengths,
+  py::tuple forward(py::handle parameters, py::handle x, py::handle state, py::handle lengths,
                     py::handle reset, bool record, uint64_t seed, py::handle num_threads,
                     const PyPacked* packed) const override {
     const int threads = thread_count_or_default(num_threads);
@@ -64,8 +64,7 @@ class LayerOf final : public PyLayer {
     }
     auto y = new_array<Real>(in.extent.shape(spec_.width()));
     NewState final(spec_, in.extent);
-    auto call = forward_call(parameters, in, initial, y, final);
-    if (packed) call.packed = &own_packed(*packed);
+    const auto call = forward_call(parameters, packed, in, initial, y, final);
     without_gil(threads, [&](Lease& lease) {
       rnnfast::forward(spec_, call, *order, record ? &tape->tape : nullptr, lease);
     });
@@ -76,8 +75,8 @@ class LayerOf final : public PyLayer {
     return py::make_tuple(y, final.object(), std::unique_ptr<PyTape>(std::move(tape)));
   }
 
-  py::tuple step(py::array parameters, py::handle x, py::handle state,
-                 py::handle num_threads) const override {
+  py::tuple step(py::handle parameters, py::handle x, py::handle state, py::handle num_threads,
+                 const PyPacked* packed) const override {
     const int threads = thread_count_or_default(num_threads);
     if (spec_.directions > 1)
       throw py::value_error(std::string(spec_.traits().name) +
@@ -87,7 +86,7 @@ class LayerOf final : public PyLayer {
     auto y = new_array<Real>(in.extent.batched ? std::vector<index>{in.extent.batch, spec_.width()}
                                                : std::vector<index>{spec_.width()});
     NewState final(spec_, in.extent);
-    const auto call = forward_call(parameters, in, initial, y, final);
+    const auto call = forward_call(parameters, packed, in, initial, y, final);
     const Sequences sequences(1, in.extent.batch);
     without_gil(threads, [&](Lease& lease) { rnnfast::step(spec_, call, sequences, lease); });
     return py::make_tuple(y, final.object());
@@ -174,12 +173,12 @@ class LayerOf final : public PyLayer {
     return static_cast<const Real*>(a.data());
   }
 
-  ForwardCall<Real> forward_call(const py::array& parameters, const Input<Real>& in,
-                                 const StateArrays<Real>& initial, py::array_t<Real>& y,
-                                 const NewState& final) const {
+  ForwardCall<Real> forward_call(py::handle parameters, const PyPacked* packed,
+                                 const Input<Real>& in, const StateArrays<Real>& initial,
+                                 py::array_t<Real>& y, const NewState& final) const {
     return {
-        .parameters = flat(parameters),
-        .packed = nullptr,
+        .parameters = packed ? nullptr : flat(parameters.cast<py::array>()),
+        .packed = packed ? &own_packed(*packed) : nullptr,
         .x = in.x,
         .tokens = in.tokens,
         .initial = {initial.h_data(), initial.c_data()},
@@ -269,7 +268,8 @@ Spec make_spec(const std::string& cell, index input_size, index hidden_size, ind
                                                  {"sigmoid", Nonlinearity::sigmoid},
                                                  {"identity", Nonlinearity::identity}}),
       .compute = value_named<Compute>(
-          "compute", compute, {{"float32", Compute::native}, {"bfloat16", Compute::bfloat16}}),
+          "compute", compute,
+          {{"float32", Compute::native}, {"bfloat16", Compute::bfloat16}, {"int8", Compute::int8}}),
   };
 }
 

@@ -69,7 +69,7 @@ PYBIND11_MODULE(_core, m) {
       .def("backward", &PyLayer::backward, py::arg("parameters"), py::arg("tape"), py::arg("dy"),
            py::arg("dstate"), py::arg("out"), py::arg("input_gradient"), py::arg("num_threads"))
       .def("step", &PyLayer::step, py::arg("parameters"), py::arg("x"), py::arg("state"),
-           py::arg("num_threads"))
+           py::arg("num_threads"), py::arg("packed") = nullptr)
       .def("pack", &PyLayer::pack, py::arg("parameters"), py::arg("num_threads"));
 
   m.def("isa", [] { return current().name; });

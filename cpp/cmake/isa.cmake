@@ -2,7 +2,7 @@
 # one file in cpp/simd make a new one; the dispatcher's list is generated from this. A set that adds
 # to another only what some formats need names it as its base and takes all else from there.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  set(RNNFAST_INSTRUCTION_SETS baseline avx2 avx512 avx512bf16)
+  set(RNNFAST_INSTRUCTION_SETS baseline avx2 avx512 avx512vnni avx512bf16)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
   set(RNNFAST_INSTRUCTION_SETS neon)
 else()
@@ -13,16 +13,20 @@ set(RNNFAST_FLAGS_baseline "")
 set(RNNFAST_FLAGS_avx2 -mavx2 -mfma)
 set(RNNFAST_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
     -mprefer-vector-width=512)
-set(RNNFAST_FLAGS_avx512bf16 ${RNNFAST_FLAGS_avx512} -mavx512bf16)
+set(RNNFAST_FLAGS_avx512vnni ${RNNFAST_FLAGS_avx512} -mavx512vnni)
+set(RNNFAST_FLAGS_avx512bf16 ${RNNFAST_FLAGS_avx512vnni} -mavx512bf16)
 set(RNNFAST_FLAGS_neon "")
 
-set(RNNFAST_BASE_avx512bf16 avx512)
+# The formats of kernels/format.hpp.
+set(RNNFAST_FORMATS float double bfloat16 int8)
+set(RNNFAST_TYPE_float Native<float>)
+set(RNNFAST_TYPE_double Native<double>)
+set(RNNFAST_TYPE_bfloat16 BFloat16)
+set(RNNFAST_TYPE_int8 Int8)
 
-# The formats of kernels/format.hpp: a name in tables, the type, and whether a set adds to it.
-set(RNNFAST_FORMAT_float Native<float>)
-set(RNNFAST_FORMAT_double Native<double>)
-set(RNNFAST_FORMAT_bfloat16 BFloat16)
-set(RNNFAST_FORMATS float double bfloat16)
+set(RNNFAST_BASE_avx512vnni avx512)
+set(RNNFAST_ADDS_avx512vnni int8)
+set(RNNFAST_BASE_avx512bf16 avx512vnni)
 set(RNNFAST_ADDS_avx512bf16 bfloat16)
 
 # The formats whose kernels are compiled for a set of its own.
@@ -34,25 +38,35 @@ function(rnnfast_formats_of isa formats)
   endif()
 endfunction()
 
+# The set whose kernels serve a format: its own, or its base's.
+function(rnnfast_provider_of isa format provider)
+  rnnfast_formats_of(${isa} own)
+  if(NOT format IN_LIST own)
+    rnnfast_provider_of(${RNNFAST_BASE_${isa}} ${format} isa)
+  endif()
+  set(${provider} ${isa} PARENT_SCOPE)
+endfunction()
+
 # One object library for every instruction set and format, all linked into `target`.
 function(rnnfast_add_kernels target)
   foreach(isa IN LISTS RNNFAST_INSTRUCTION_SETS)
-    set(base ${isa})
-    if(DEFINED RNNFAST_BASE_${isa})
-      set(base ${RNNFAST_BASE_${isa}})
-    endif()
     rnnfast_formats_of(${isa} formats)
     foreach(format IN LISTS formats)
       set(library kernels_${isa}_${format})
       add_library(${library} OBJECT ${PROJECT_SOURCE_DIR}/cpp/kernels/kernels.cpp)
       target_compile_definitions(
-        ${library} PRIVATE RNNFAST_ISA=${isa} RNNFAST_FORMAT=${RNNFAST_FORMAT_${format}}
+        ${library} PRIVATE RNNFAST_ISA=${isa} RNNFAST_FORMAT=${RNNFAST_TYPE_${format}}
                            RNNFAST_TABLE=table_${format})
       target_compile_options(${library} PRIVATE ${RNNFAST_FLAGS_${isa}} -O3 -fno-math-errno)
       rnnfast_check(${library})
       target_link_libraries(${target} PRIVATE ${library})
     endforeach()
-    string(APPEND entries " X(${isa}, ${base})")
+    set(entry ${isa})
+    foreach(format IN LISTS RNNFAST_FORMATS)
+      rnnfast_provider_of(${isa} ${format} provider)
+      string(APPEND entry ", ${provider}")
+    endforeach()
+    string(APPEND entries " X(${entry})")
   endforeach()
   file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/generated/instruction_sets.hpp CONTENT
        "#pragma once\n#define RNNFAST_INSTRUCTION_SETS(X)${entries}\n")

@@ -9,7 +9,9 @@ namespace rnnfast {
 bool cpu_supports(const std::string& name) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (name == "avx512bf16") return cpu_supports("avx512") && __builtin_cpu_supports("avx512bf16");
+  if (name == "avx512bf16")
+    return cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+  if (name == "avx512vnni") return cpu_supports("avx512") && __builtin_cpu_supports("avx512vnni");
   if (name == "avx512")
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&

@@ -7,13 +7,18 @@
 #include "cpu.hpp"
 #include "instruction_sets.hpp"
 
-#define RNNFAST_DECLARE(name, base)               \
-  namespace rnnfast::base {                       \
+#define RNNFAST_DECLARE(name, f32, f64, bf16, i8) \
+  namespace rnnfast::f32 {                        \
   extern const KernelTable<float> table_float;    \
+  }                                               \
+  namespace rnnfast::f64 {                        \
   extern const KernelTable<double> table_double;  \
   }                                               \
-  namespace rnnfast::name {                       \
+  namespace rnnfast::bf16 {                       \
   extern const KernelTable<float> table_bfloat16; \
+  }                                               \
+  namespace rnnfast::i8 {                         \
+  extern const KernelTable<float> table_int8;     \
   }
 RNNFAST_INSTRUCTION_SETS(RNNFAST_DECLARE)
 #undef RNNFAST_DECLARE
@@ -35,9 +40,10 @@ const std::vector<InstructionSet>& instruction_sets() {
   // Never destroyed: threads may outlive static objects.
   static const auto* const sets = [] {
     std::vector<InstructionSet> found;
-#define RNNFAST_ADD(name, base) \
-  if (cpu_supports(#name))      \
-    found.push_back({#name, &base::table_float, &base::table_double, &name::table_bfloat16});
+#define RNNFAST_ADD(name, f32, f64, bf16, i8) \
+  if (cpu_supports(#name))                    \
+    found.push_back(                          \
+        {#name, &f32::table_float, &f64::table_double, &bf16::table_bfloat16, &i8::table_int8});
     RNNFAST_INSTRUCTION_SETS(RNNFAST_ADD)
 #undef RNNFAST_ADD
     return new std::vector(std::move(found));

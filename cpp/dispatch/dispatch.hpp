@@ -14,6 +14,7 @@ struct InstructionSet {
   const KernelTable<float>* f32;
   const KernelTable<double>* f64;
   const KernelTable<float>* bf16;
+  const KernelTable<float>* i8;
 };
 
 // Compiled in and supported by this machine, best last.
@@ -32,7 +33,11 @@ template <class Real>
 const KernelTable<Real>& table(const InstructionSet& set, Compute compute = Compute::native);
 template <>
 inline const KernelTable<float>& table(const InstructionSet& set, Compute compute) {
-  return compute == Compute::bfloat16 ? *set.bf16 : *set.f32;
+  switch (compute) {
+    case Compute::bfloat16: return *set.bf16;
+    case Compute::int8: return *set.i8;
+    default: return *set.f32;
+  }
 }
 template <>
 inline const KernelTable<double>& table(const InstructionSet& set, Compute) {

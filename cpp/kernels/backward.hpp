@@ -43,8 +43,8 @@ struct TapeColumns {
 
   long depth() const { return tape_rows<Format>(layout, slots, units); }
   // Words of a panel's row, and of a vector of it.
-  long row() const { return layout.width<Real>() / Format::group; }
-  static constexpr long vector = lanes<Real> / Format::group;
+  long row() const { return tape_words<Format>(layout.width<Real>()); }
+  static constexpr long vector = tape_words<Format>(lanes<Real>);
 
   // Writes one or two of them, the rows of which begin at `row` of the tape; returns how many.
   int left_operands(long row, LeftOperand<Real> (&left)[2]) const {

@@ -7,6 +7,10 @@
 //   Native<Real>   elements are Reals, a word is one of them
 //   BFloat16       elements are float's upper halves, rounded to nearest even; two to a word where
 //                  the instruction set multiplies such pairs, else one, widened
+//   Int8           for inference: integers from -127 to 127, by a scale for each row of weights and
+//                  for each row of the left operand; four to a word where the instruction set
+//                  multiplies bytes, else one, as a float
+//
 #pragma once
 
 #include "../simd/simd.hpp"
@@ -16,14 +20,22 @@ namespace rnnfast::RNNFAST_ISA {
 template <class T>
 struct Native {
   using Real = T;
-  using Element = T;
+  using Element = T;   // of the tape
+  using Sum = Vec<T>;  // what a tile accumulates
+  struct Scale {};     // of a vector of weights
   static constexpr long group = 1;
+  static constexpr long header = 0;     // words before those of a left row
+  static constexpr long extras = 0;     // vectors beside each vector of weights
   static constexpr bool native = true;  // rows of the user's arrays are operands as they are
+  static constexpr bool trains = true;
 
+  // The tape's gradients, which products read, and its gates.
   static Vec<T> get(const T* p) { return load(p); }
   static void put(T* p, Vec<T> v) { store(p, v); }
+  static Vec<T> get_gate(const T* p) { return load(p); }
+  static void put_gate(T* p, Vec<T> v) { store(p, v); }
   static Vec<T> spread(const T* word) { return broadcast(*word); }
-  static Vec<T> word(const Vec<T>* parts) { return parts[0]; }
+  static Vec<T> word(const Vec<T>* parts, Scale = {}) { return parts[0]; }
   static Vec<T> part(Vec<T> words, long) { return words; }
   static Vec<T> multiply_add(Vec<T> sum, Vec<T> left, Vec<T> right) { return sum + left * right; }
 };
@@ -35,12 +47,29 @@ inline Vec<float> rounded(Vec<float> v) {
   return (Vec<float>)((v == v ? nearest : quiet) & ~0xffff);
 }
 
+// A word in every lane: bits, whatever they would mean as a number.
+inline IntVec<float> spread_bits(const float* word) {
+  int32_t bits;
+  __builtin_memcpy(&bits, word, sizeof bits);
+  return bits - IntVec<float>{};
+}
+
+// Left rows of a format without scales: elements one after the other.
+template <class Format>
+inline void put_row(const float* row, long columns, float* words) {
+  auto* to = reinterpret_cast<Format::Element*>(words);
+  for (long c = 0; c < columns; c += lanes<float>)
+    Format::put(to + c, load_first(row + c, columns - c));
+}
+
 #if defined(RNNFAST_BFLOAT16_PAIRS)
 struct BFloat16 {
   using Real = float;
   using Element = uint16_t;
-  static constexpr long group = 2;
-  static constexpr bool native = false;
+  using Sum = Vec<float>;
+  struct Scale {};
+  static constexpr long group = 2, header = 0, extras = 0;
+  static constexpr bool native = false, trains = true;
 
   static Vec<float> get(const uint16_t* p) {
     typedef uint16_t Halves __attribute__((vector_size(vector_bytes / 2)));
@@ -49,13 +78,18 @@ struct BFloat16 {
     return (Vec<float>)(__builtin_convertvector(halves, IntVec<float>) << 16);
   }
   static void put(uint16_t* p, Vec<float> v) { store_narrowed(p, v); }
-  // Bits, whatever they would mean as a number.
-  static Vec<float> spread(const float* word) {
-    int32_t bits;
-    __builtin_memcpy(&bits, word, sizeof bits);
-    return (Vec<float>)(bits - IntVec<float>{});
+  // Gates lie about one, where halves are eight times finer than bfloat16: 1 - f needs that.
+  static Vec<float> get_gate(const uint16_t* p) { return from_halves(p); }
+  static void put_gate(uint16_t* p, Vec<float> v) {
+    constexpr float most = 65504;  // the largest half
+    const Vec<float> low = v < -most ? broadcast(-most) : v;
+    store_halves(p, low > most ? broadcast(most) : low);
   }
-  static Vec<float> word(const Vec<float>* parts) {
+  static void make_row(const float* row, long columns, float* words) {
+    put_row<BFloat16>(row, columns, words);
+  }
+  static Vec<float> spread(const float* word) { return (Vec<float>)spread_bits(word); }
+  static Vec<float> word(const Vec<float>* parts, Scale = {}) {
     const IntVec<float> low = (IntVec<float>)rounded(parts[0]) >> 16 & 0xffff;
     return (Vec<float>)(low | (IntVec<float>)rounded(parts[1]));
   }
@@ -72,7 +106,137 @@ struct BFloat16 : Native<float> {
   static constexpr bool native = false;
 
   static void put(float* p, Vec<float> v) { store(p, rounded(v)); }
-  static Vec<float> word(const Vec<float>* parts) { return rounded(parts[0]); }
+  static void make_row(const float* row, long columns, float* words) {
+    put_row<BFloat16>(row, columns, words);
+  }
+  static Vec<float> word(const Vec<float>* parts, Scale = {}) { return rounded(parts[0]); }
+};
+#endif
+
+// The scale of numbers up to `most` as integers; `finite` is NaN where one of them was not finite,
+// and then so is all that the scale is multiplied by.
+struct ByteScale {
+  Vec<float> size, inverse;
+
+  ByteScale(Vec<float> most, Vec<float> finite) : size(most / 127.0f + finite) {
+    inverse = size > 0 ? 1 / size : Vec<float>{};
+  }
+  // To the nearest integer, by the addition of a number so large that its last bit counts ones.
+  IntVec<float> integers(Vec<float> v) const {
+    constexpr float magic = 12582912.0f;  // 1.5 · 2^23
+    return (IntVec<float>)(v * inverse + magic) - (IntVec<float>)broadcast(magic);
+  }
+};
+
+inline Vec<float> magnitude(Vec<float> v) { return (Vec<float>)((IntVec<float>)v & 0x7fffffff); }
+
+// One scale for a whole row.
+inline ByteScale row_scale(const float* row, long columns) {
+  Vec<float> most{}, finite{};
+  for (long c = 0; c < columns; c += lanes<float>) {
+    const Vec<float> v = load_first(row + c, columns - c), a = magnitude(v);
+    most = a > most ? a : most;
+    finite += v * 0.0f;
+  }
+  float largest = 0, sum = 0;
+  for (long i = 0; i < lanes<float>; ++i) {
+    largest = most[i] > largest ? most[i] : largest;
+    sum += finite[i];
+  }
+  return {broadcast(largest), broadcast(sum)};
+}
+
+// Lane i: the scale of row i of `rows`.
+inline ByteScale column_scale(const float* w, long row, long rows, long k) {
+  Vec<float> most{}, finite{};
+  for (long i = 0; i < rows; ++i) {
+    const ByteScale scale = row_scale(w + i * row, k);
+    most[i] = scale.size[0] * 127.0f;
+    finite[i] = scale.size[0] * 0.0f;
+  }
+  return {most, finite};
+}
+
+struct Int8Base {
+  using Real = float;
+  using Element = float;
+  using Scale = ByteScale;
+  static constexpr long header = 1;  // the row's scale
+  static constexpr bool native = false, trains = false;
+
+  static Vec<float> get_gate(const float* p) { return load(p); }
+  static void put_gate(float* p, Vec<float> v) { store(p, v); }
+};
+
+#if defined(RNNFAST_BYTE_PRODUCTS)
+// Left elements are 128 too large, as the instruction wants one operand unsigned; beside the
+// scales stands what that adds to each sum.
+struct Int8 : Int8Base {
+  using Sum = IntVec<float>;
+  static constexpr long group = 4, extras = 2;
+
+  static void make_row(const float* row, long columns, float* words) {
+    const ByteScale scale = row_scale(row, columns);
+    words[0] = scale.size[0];
+    typedef uint8_t Bytes __attribute__((vector_size(vector_bytes / 4)));
+    auto* to = reinterpret_cast<char*>(words + header);
+    for (long c = 0; c < columns; c += lanes<float>) {
+      const IntVec<float> q = scale.integers(load_first(row + c, columns - c)) + 128;
+      const Bytes bytes = __builtin_convertvector(q, Bytes);
+      __builtin_memcpy(to + c, &bytes, sizeof bytes);
+    }
+  }
+  static IntVec<float> spread(const float* word) { return spread_bits(word); }
+  static Vec<float> word(const Vec<float>* parts, const Scale& scale) {
+    IntVec<float> bytes{};
+    for (int i = 0; i < 4; ++i) bytes |= (scale.integers(parts[i]) & 0xff) << 8 * i;
+    return (Vec<float>)bytes;
+  }
+  static Vec<float> part(Vec<float> words, long i) {
+    return __builtin_convertvector((IntVec<float>)words << (24 - 8 * i) >> 24, Vec<float>);
+  }
+  static Sum multiply_add(Sum sum, IntVec<float> left, Vec<float> right) {
+    return (Sum)add_byte_products((__m512i)sum, (__m512i)left, (__m512i)right);
+  }
+  // extras: the scales of all vectors, then the sums of 128 times their elements.
+  static void make_extras(const Scale& scale, const float* w, long words, long stride, int v,
+                          int vectors, float* extras) {
+    const IntVec<float> ones = IntVec<float>{} - 0x7f7f7f80;  // four bytes of 128
+    Sum sum{};
+    for (long k = 0; k < words; ++k) sum = multiply_add(sum, ones, load(w + k * stride));
+    store(extras + v * lanes<float>, scale.size);
+    store(extras + (vectors + v) * lanes<float>, (Vec<float>)sum);
+  }
+  static Vec<float> value(Vec<float> sum, const float* extras, int v, int vectors) {
+    const auto excess = (IntVec<float>)load(extras + (vectors + v) * lanes<float>);
+    return __builtin_convertvector((IntVec<float>)sum - excess, Vec<float>) *
+           load(extras + v * lanes<float>);
+  }
+};
+#else
+struct Int8 : Int8Base {
+  using Sum = Vec<float>;
+  static constexpr long group = 1, extras = 1;
+
+  static Vec<float> as_float(IntVec<float> q) { return __builtin_convertvector(q, Vec<float>); }
+  static void make_row(const float* row, long columns, float* words) {
+    const ByteScale scale = row_scale(row, columns);
+    words[0] = scale.size[0];
+    for (long c = 0; c < columns; c += lanes<float>)
+      store(words + header + c, as_float(scale.integers(load_first(row + c, columns - c))));
+  }
+  static Vec<float> spread(const float* word) { return broadcast(*word); }
+  static Vec<float> word(const Vec<float>* parts, const Scale& scale) {
+    return as_float(scale.integers(parts[0]));
+  }
+  static Vec<float> part(Vec<float> words, long) { return words; }
+  static Sum multiply_add(Sum sum, Vec<float> left, Vec<float> right) { return sum + left * right; }
+  static void make_extras(const Scale& scale, const float*, long, long, int v, int, float* extras) {
+    store(extras + v * lanes<float>, scale.size);
+  }
+  static Vec<float> value(Vec<float> sum, const float* extras, int v, int) {
+    return sum * load(extras + v * lanes<float>);
+  }
 };
 #endif
 
@@ -91,10 +255,17 @@ const auto* elements(const typename Format::Real* words) {
   return reinterpret_cast<const Format::Element*>(words);
 }
 
-// Words of a row of so many columns, whole vectors of them.
+// Words that so many elements of a tape take.
+template <class Format>
+constexpr long tape_words(long elements) {
+  return elements * static_cast<long>(sizeof(typename Format::Element)) /
+         static_cast<long>(sizeof(typename Format::Real));
+}
+
+// Words of a left row of so many columns, whole vectors of them.
 template <class Format>
 constexpr long row_words(long columns) {
-  return padded<typename Format::Real>(columns) / Format::group;
+  return Format::header + padded<typename Format::Real>(columns) / Format::group;
 }
 
 // Rows of a left operand, `row` words apart.
@@ -108,13 +279,14 @@ struct LeftRows {
 template <class Format, class Real = Format::Real>
 LeftRows<Real> left_rows(const Real* from, long row, long columns, long begin, long end,
                          Real* scratch) {
-  if constexpr (Format::native) return {from, row};
-  const long words = row_words<Format>(columns);
-  for (long b = begin; b < end; ++b)
-    for (long c = 0; c < columns; c += lanes<Real>)
-      Format::put(elements<Format>(scratch + b * words) + c,
-                  load_first(from + b * row + c, columns - c));
-  return {scratch, words};
+  if constexpr (Format::native)
+    return {from, row};
+  else {
+    const long words = row_words<Format>(columns);
+    for (long b = begin; b < end; ++b)
+      Format::make_row(from + b * row, columns, scratch + b * words);
+    return {scratch + Format::header, words};
+  }
 }
 
 }  // namespace rnnfast::RNNFAST_ISA

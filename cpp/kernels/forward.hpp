@@ -48,7 +48,9 @@ struct PhasePlan {
     return Phase::layout.template within<Real>(wanted, panel, units);
   }
   long panel_size() const {
-    return (Phase::layout.vectors + Phase::x.count * x_k + Phase::h.count * h_k) * lanes<Real>;
+    return (Phase::layout.vectors + Phase::x.count * (Format::extras + x_k) +
+            Phase::h.count * (Format::extras + h_k)) *
+           lanes<Real>;
   }
   long size() const { return panels() * panel_size(); }
   long panel_bytes() const { return panel_size() * static_cast<long>(sizeof(Real)); }
@@ -58,10 +60,12 @@ struct PhasePlan {
     return x + passes_of(Phase::h.count) * h_k;
   }
   const Real* x_weights(const Real* panel) const {
-    return panel + Phase::layout.template width<Real>();
+    return panel + Phase::layout.template width<Real>() +
+           Phase::x.count * Format::extras * lanes<Real>;
   }
   const Real* h_weights(const Real* panel) const {
-    return x_weights(panel) + Phase::x.count * x_k * lanes<Real>;
+    return x_weights(panel) +
+           (Phase::x.count * x_k + Phase::h.count * Format::extras) * lanes<Real>;
   }
 };
 
@@ -97,7 +101,9 @@ void add_tokens(const int32_t* token, int rows, const Real* w, long pass_k, int 
       const long pass = pass_k * (v - v % width) + k * width + v % width;
       Real* sum = acc + m * acc_row + v * lanes<Real>;
       const Vec<Real> words = load(w + pass * lanes<Real>);
-      store(sum, load(sum) + Format::part(words, token[m] % Format::group));
+      Vec<Real> column = Format::part(words, token[m] % Format::group);
+      if (Format::extras) column *= load(w + (v - Format::extras * vectors) * lanes<Real>);
+      store(sum, load(sum) + column);
     }
 }
 

@@ -20,9 +20,9 @@ Sizes sizes(const Size& s) {
   const PhasePlan<First> plan(s);
   n.packed_forward = plan.size();
   n.panels = plan.panels();
-  n.gates_per_row = plan.panels() * layout.width<Real>() / Format::group;
+  n.gates_per_row = plan.panels() * tape_words<Format>(layout.width<Real>());
   n.input_per_row = plan.panels() * First::x.count * lanes<Real>;
-  n.packed_backward = BackwardPlan<Cell>(s).size();
+  if (Format::trains) n.packed_backward = BackwardPlan<Cell>(s).size();
   n.padded_hidden = padded<Real>(s.hidden);
   n.padded_output = padded<Real>(s.output);
   if constexpr (Cell::two_phases) {
@@ -43,9 +43,19 @@ void pack_forward(const Size& s, const Weights<const Real>& w, Real* packed, con
 
 template <class Cell>
 constexpr CellKernels<typename Cell::Real> kernels() {
-  return {sizes<Cell>,         pack_forward<Cell>,     forward_scratch<Cell>,
-          pack_backward<Cell>, input_product<Cell>,    forward<Cell>,
-          backward<Cell>,      gradient_scratch<Cell>, weight_gradient<Cell>};
+  CellKernels<typename Cell::Real> k{};
+  k.sizes = sizes<Cell>;
+  k.pack_forward = pack_forward<Cell>;
+  k.forward_scratch = forward_scratch<Cell>;
+  k.input_product = input_product<Cell>;
+  k.forward = forward<Cell>;
+  if constexpr (Cell::Format::trains) {
+    k.pack_backward = pack_backward<Cell>;
+    k.backward = backward<Cell>;
+    k.gradient_scratch = gradient_scratch<Cell>;
+    k.weight_gradient = weight_gradient<Cell>;
+  }
+  return k;
 }
 
 template <class Format>

@@ -38,7 +38,8 @@ struct Walk {
 
 // `rows` ≤ lanes rows of w, k columns each, become a vector for every word, `stride` apart.
 template <class Format, class Real = Format::Real>
-void pack_vectors(const Real* w, long row, long rows, long k, Real* packed, long stride) {
+void pack_vectors(const Real* w, long row, long rows, long k, const typename Format::Scale& scale,
+                  Real* packed, long stride) {
   for (long k0 = 0; k0 < k; k0 += lanes<Real>) {
     Vec<Real> square[lanes<Real>];
     for (long i = 0; i < lanes<Real>; ++i)
@@ -46,7 +47,8 @@ void pack_vectors(const Real* w, long row, long rows, long k, Real* packed, long
     transpose<Real>(square);
     const long words = words_of<Format>(least(lanes<Real>, k - k0));
     for (long i = 0; i < words; ++i)
-      store(packed + (k0 / Format::group + i) * stride, Format::word(square + i * Format::group));
+      store(packed + (k0 / Format::group + i) * stride,
+            Format::word(square + i * Format::group, scale));
   }
 }
 
@@ -58,7 +60,7 @@ struct Matrix {
   long k;
 };
 
-// Writes `slots` of a panel, pass by pass.
+// Writes `slots` of a panel, pass by pass, and before them what the format wants beside them.
 template <class Format, class Real = Format::Real>
 void pack_panel(const Layout& layout, Slots slots, long panel, const Matrix<Real>& m,
                 Real* packed) {
@@ -67,8 +69,16 @@ void pack_panel(const Layout& layout, Slots slots, long panel, const Matrix<Real
     const long unit = layout.unit<Real>(panel, slots.first + v);
     const long row = layout.gate_of(slots.first + v) * m.units + unit;
     Real* pass = packed + (words_of<Format>(m.k) * (v - v % width) + v % width) * lanes<Real>;
-    pack_vectors<Format>(m.w + row * m.k, m.k, least(lanes<Real>, m.units - unit), m.k, pass,
-                         width * lanes<Real>);
+    const Real* w = m.w + row * m.k;
+    const long rows = least(lanes<Real>, m.units - unit), stride = width * lanes<Real>;
+    if constexpr (Format::extras == 0) {
+      pack_vectors<Format>(w, m.k, rows, m.k, {}, pass, stride);
+    } else {
+      const auto scale = column_scale(w, m.k, rows, m.k);
+      pack_vectors<Format>(w, m.k, rows, m.k, scale, pass, stride);
+      Format::make_extras(scale, pass, words_of<Format>(m.k), stride, v, slots.count,
+                          packed - Format::extras * slots.count * lanes<Real>);
+    }
   }
 }
 

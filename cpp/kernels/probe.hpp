@@ -47,18 +47,19 @@ template <class Format>
 double fma_probe(index rounds) {
   using Real = Format::Real;
   constexpr int width = tile_vectors(4), chains = width * tile_rows(width);
-  Vec<Real> c[chains];
-  for (int i = 0; i < chains; ++i) c[i] = broadcast(static_cast<Real>(i));
-  const Vec<Real> some[] = {broadcast(Real(0.25)), broadcast(Real(0.5))};
-  const Vec<Real> a = Format::word(some), b = Format::word(some);
+  typename Format::Sum c[chains], sum{};
+  for (int i = 0; i < chains; ++i) c[i] = (typename Format::Sum)broadcast(static_cast<Real>(i));
+  const Real some = Real(0.25);
+  const auto start = (typename Format::Sum)Format::spread(&some);
+  const Vec<Real> factor = broadcast(some);
   for (index r = 0; r < rounds; ++r) {
+    // The chain runs through a factor: a constant product would be computed once.
 #pragma GCC unroll 24
-    for (int i = 0; i < chains; ++i) c[i] = Format::multiply_add(c[i], a, b);
+    for (int i = 0; i < chains; ++i) c[i] = Format::multiply_add(start, c[i], factor);
   }
-  Vec<Real> sum{};
   for (int i = 0; i < chains; ++i) sum += c[i];
   Real lane[lanes<Real>];
-  store(lane, sum);
+  store(lane, (Vec<Real>)sum);
   const volatile Real keep = lane[0];
   (void)keep;
   return 2.0 * Format::group * chains * lanes<Real> * static_cast<double>(rounds);

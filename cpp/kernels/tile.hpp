@@ -48,7 +48,7 @@ struct Ahead {
 template <class Format, int M, int N, class Real = Format::Real>
 void multiply_tile(const LeftOperand<Real>& operand, const Real* w, Real* acc, long acc_row,
                    Ahead& ahead) {
-  Vec<Real> c[M][N] = {};
+  typename Format::Sum c[M][N] = {};
   const long row = operand.row, step = ahead.step;
   const char* next = ahead.at;
   for (long piece = 0; piece < operand.repeat; ++piece) {
@@ -64,7 +64,7 @@ void multiply_tile(const LeftOperand<Real>& operand, const Real* w, Real* acc, l
       for (int n = 0; n < N; ++n) right[n] = load(w + n * lanes<Real>);
 #pragma GCC unroll 8
       for (int m = 0; m < M; ++m) {
-        const Vec<Real> left = Format::spread(a + m * row + k);
+        const auto left = Format::spread(a + m * row + k);
 #pragma GCC unroll 4
         for (int n = 0; n < N; ++n) c[m][n] = Format::multiply_add(c[m][n], left, right[n]);
       }
@@ -75,7 +75,7 @@ void multiply_tile(const LeftOperand<Real>& operand, const Real* w, Real* acc, l
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) {
       Real* sum = acc + m * acc_row + n * lanes<Real>;
-      store(sum, load(sum) + c[m][n]);
+      store(sum, (Vec<Real>)((typename Format::Sum)load(sum) + c[m][n]));
     }
   ahead.at = next;
 }
@@ -93,7 +93,7 @@ void outer_tile(const Run<Real>* run, int runs, long first, const Real* g, long 
       for (int n = 0; n < N; ++n) b[n] = load(right + n * lanes<Real>);
 #pragma GCC unroll 8
       for (int m = 0; m < M; ++m) {
-        const Vec<Real> left = Format::spread(a + m);
+        const auto left = Format::spread(a + m);
 #pragma GCC unroll 4
         for (int n = 0; n < N; ++n) c[m][n] = Format::multiply_add(c[m][n], left, b[n]);
       }
@@ -189,16 +189,39 @@ inline void multiply_pass(MultiplyTile<Real> tile, const LeftOperand<Real>& left
     }
 }
 
-// acc[m][v] += Σ a[m][k] w[k][v] for a panel of `vectors` vectors, in passes as wide as the tile.
+// sums[m][v] += Σ a[m][k] w[k][v] for a panel of `vectors` vectors, in passes as wide as the tile.
 // A pass holds `pass_k` rows of weights; the product starts at its row `first_k`.
 template <class Format, class Real = Format::Real>
-inline void multiply(const LeftOperand<Real>& left, const Real* w, long pass_k, long first_k,
-                     int vectors, int rows, Real* acc, long acc_row, Ahead& ahead) {
+inline void multiply_words(const LeftOperand<Real>& left, const Real* w, long pass_k, long first_k,
+                           int vectors, int rows, Real* sums, long sums_row, Ahead& ahead) {
   const int width = tile_vectors(vectors);
   const MultiplyTile<Real> tile = multiply_of<Format>(width, rows);
   for (int v = 0; v < vectors; v += width)
     multiply_pass(tile, left, w + (pass_k * v + first_k * width) * lanes<Real>, width,
-                  acc + v * lanes<Real>, acc_row, ahead);
+                  sums + v * lanes<Real>, sums_row, ahead);
+}
+
+// The same into `acc`; sums of scaled elements are formed apart.
+template <class Format, class Real = Format::Real>
+inline void multiply(const LeftOperand<Real>& left, const Real* w, long pass_k, long first_k,
+                     int vectors, int rows, Real* acc, long acc_row, Ahead& ahead) {
+  if constexpr (Format::extras == 0) {
+    multiply_words<Format>(left, w, pass_k, first_k, vectors, rows, acc, acc_row, ahead);
+  } else {
+    constexpr long row = max_vectors * lanes<Real>;
+    alignas(64) Real sums[max_rows * row];
+    __builtin_memset(sums, 0, rows * row * sizeof(Real));
+    multiply_words<Format>(left, w, pass_k, first_k, vectors, rows, sums, row, ahead);
+    const Real* extras = w - Format::extras * vectors * lanes<Real>;
+    for (int m = 0; m < rows; ++m) {
+      const Real scale = left.a[m * left.row - Format::header];
+      for (int v = 0; v < vectors; ++v) {
+        Real* sum = acc + m * acc_row + v * lanes<Real>;
+        const Vec<Real> part = load(sums + m * row + v * lanes<Real>);
+        store(sum, load(sum) + scale * Format::value(part, extras, v, vectors));
+      }
+    }
+  }
 }
 
 }  // namespace rnnfast::RNNFAST_ISA

@@ -23,7 +23,7 @@ struct State {
 
 template <class Real>
 struct ForwardCall {
-  const Real* parameters;
+  const Real* parameters;             // null where packed weights are given
   const PackedNetwork<Real>* packed;  // may be null
   Rows<const Real> x;                 // the user's array …
   Rows<const int32_t> tokens;         // … or his tokens
@@ -50,7 +50,7 @@ template <class Real>
 void forward(const Spec& spec, const ForwardCall<Real>& call, const Sequences& sequences,
              Tape<Real>* tape, Lease& lease);
 
-// One time step of a whole network that reads the weights as they lie.
+// One time step of a whole network that reads the weights as they lie, or packed ones.
 template <class Real>
 void step(const Spec& spec, const ForwardCall<Real>& call, const Sequences& sequences,
           Lease& lease);

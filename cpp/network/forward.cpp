@@ -117,7 +117,8 @@ void run_track(const TrackCall<Real>& a, Track<Real>* record, Lease& lease) {
   Forward<Real> f{
       .size = size,
       .time = a.sequences.timeline(a.reverse()),
-      .weights = weights(a.spec, a.call.parameters, a.layer, a.direction),
+      .weights = packed ? Weights<const Real>{}
+                        : weights(a.spec, a.call.parameters, a.layer, a.direction),
       .packed = packed,
       .x = a.in.x,
       .tokens = a.in.tokens,
@@ -203,6 +204,8 @@ void forward(const Spec& spec, const ForwardCall<Real>& call, const Sequences& s
 template <class Real>
 void step(const Spec& spec, const ForwardCall<Real>& call, const Sequences& sequences,
           Lease& lease) {
+  if (call.packed)
+    return run_layers(spec, call, sequences, static_cast<Tape<Real>*>(nullptr), false, lease);
   // The parameters as they lie are at least as precise as any words made of them.
   Spec native = spec;
   native.compute = Compute::native;

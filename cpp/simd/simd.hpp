@@ -14,6 +14,8 @@
 
 #if defined(__AVX512BF16__)
 #include "avx512bf16.hpp"
+#elif defined(__AVX512VNNI__)
+#include "avx512vnni.hpp"
 #elif defined(__AVX512F__)
 #include "avx512.hpp"
 #elif defined(__AVX2__)

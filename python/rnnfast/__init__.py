@@ -7,6 +7,7 @@ from typing import Any
 from . import _core
 from ._core import Tape, get_num_threads, set_num_threads
 from .layers import GRU, LSTM, RNN, Gradients
+from .quantized import QuantizationError, QuantizedLayer
 from .stream import Stream
 
 __version__ = "0.1.0"
@@ -16,6 +17,8 @@ __all__ = [
     "LSTM",
     "RNN",
     "Gradients",
+    "QuantizationError",
+    "QuantizedLayer",
     "Stream",
     "Tape",
     "__version__",

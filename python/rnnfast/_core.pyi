@@ -31,7 +31,7 @@ class Layer:
     def parameters(self) -> list[tuple[str, tuple[int, ...], int]]: ...
     def forward(
         self,
-        parameters: _Array,
+        parameters: _Array | None,
         x: Any,
         state: Any,
         lengths: Any,
@@ -52,7 +52,12 @@ class Layer:
         num_threads: int | None,
     ) -> tuple[_Array | None, Any, _Array]: ...
     def step(
-        self, parameters: _Array, x: Any, state: Any, num_threads: int | None
+        self,
+        parameters: _Array | None,
+        x: Any,
+        state: Any,
+        num_threads: int | None,
+        packed: Packed | None = None,
     ) -> tuple[_Array, Any]: ...
     def pack(self, parameters: _Array, num_threads: int | None) -> Packed: ...
 

@@ -24,10 +24,22 @@ def check_buffer(what: str, buffer: Array, shape: tuple[int, ...], dtype: np.dty
         )
 
 
-class FlatParameters(ABC):
+class Named:
+    """What begins the texts of its errors with its name."""
+
+    _name = ""
+
+    def _wrong_value(self, text: str) -> ValueError:
+        return ValueError(f"{self._name}: {text}")
+
+    def _wrong_type(self, name: str, value: object, expected: str) -> TypeError:
+        kind = type(value).__name__
+        return TypeError(f"{self._name}: {name} is a {kind}, expected {expected}")
+
+
+class FlatParameters(Named, ABC):
     """Parameters that are named views of one 1-D buffer; a class says how it is cut by `_views`."""
 
-    _name = ""  # begins the texts of errors
     _numbers = "real numbers"  # what a parameter is made of, in their words
 
     @abstractmethod
@@ -38,13 +50,6 @@ class FlatParameters(ABC):
         """Let the parameters be what lies in `flat`."""
         self._flat = flat
         self._parameters: Mapping[str, Array] = MappingProxyType(self._views(flat))
-
-    def _wrong_value(self, text: str) -> ValueError:
-        return ValueError(f"{self._name}: {text}")
-
-    def _wrong_type(self, name: str, value: object, expected: str) -> TypeError:
-        kind = type(value).__name__
-        return TypeError(f"{self._name}: {name} is a {kind}, expected {expected}")
 
     @property
     def flat(self) -> Array:

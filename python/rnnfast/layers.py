@@ -13,6 +13,7 @@ import numpy.typing as npt
 from . import _core
 from .flat import Array
 from .parameters import Parametrized
+from .quantized import QuantizedLayer
 from .stream import State, Stream
 
 __all__ = ["GRU", "LSTM", "RNN", "Gradients", "Layer"]
@@ -244,6 +245,22 @@ class Layer(Parametrized):
         if self.bidirectional:
             raise self._wrong_value("stream needs a layer that is not bidirectional")
         return Stream(self, self._integer("batch", batch, 1), state, num_threads)
+
+    def quantize(self) -> QuantizedLayer:
+        """Make an int8 copy for inference: a quarter of the bytes, and as much faster to read.
+
+        Returns
+        -------
+        QuantizedLayer
+            With the weights as they are now. Its `error` tells what that costs on data of yours.
+
+        Raises
+        ------
+        ValueError
+            If the layer is not float32, a weight is not finite, or a product has more than 65536
+            terms.
+        """
+        return QuantizedLayer(self)
 
 
 class RNN(Layer):

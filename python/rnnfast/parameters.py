@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterator
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,13 +9,10 @@ import numpy.typing as npt
 
 from . import _core
 from .flat import Array, FlatParameters
-
-_NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
-_MOST = 2**31 - 1
-_MOST_LAYERS = 2**16  # each has parameters with names
+from .options import Options
 
 
-class Parametrized(FlatParameters):
+class Parametrized(Options, FlatParameters):
     """The options of a layer, checked, and its parameters.
 
     These have PyTorch's names and lie layer by layer and direction by direction.
@@ -38,87 +32,27 @@ class Parametrized(FlatParameters):
         dtype: npt.DTypeLike,
         compute: str,
         rng: int | np.random.Generator | None,
-        *,
-        proj_size: int = 0,
-        reset_after: bool = True,
-        nonlinearity: str = "tanh",
+        **options: Any,
     ) -> None:
-        self.input_size = self._integer("input_size", input_size, 1)
-        self.hidden_size = self._integer("hidden_size", hidden_size, 1)
-        self.num_layers = self._integer("num_layers", num_layers, 1, _MOST_LAYERS)
-        self.bias = self._flag("bias", bias)
-        self.batch_first = self._flag("batch_first", batch_first)
-        self.dropout = self._probability(dropout)
-        self.bidirectional = self._flag("bidirectional", bidirectional)
-        self.proj_size = self._projection(proj_size)
-        self.dtype = self._float_type(dtype)
-        self.compute = self._choice("compute", compute, ("float32", "bfloat16"))
-        if self.compute == "bfloat16" and self.dtype != np.float32:
-            raise self._wrong_value(
-                f"compute is 'bfloat16' with dtype {self.dtype}, expected dtype float32"
-            )
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            dtype,
+            compute,
+            **options,
+        )
         self.rng = self._generator(rng)
-        self._options: dict[str, Any] = {
-            "reset_after": self._flag("reset_after", reset_after),
-            "nonlinearity": self._choice("nonlinearity", nonlinearity, _NONLINEARITIES),
-        }
         self._make_core()
         size = sum(int(np.prod(shape)) for _, shape, _ in self._layout)
         bound = 1 / np.sqrt(self.hidden_size)
         flat = np.empty(size, self.dtype)
         flat[:] = self.rng.uniform(-bound, bound, size)
         self._attach(flat)
-
-    # Checks of the constructor's arguments.
-
-    def _integer(self, name: str, value: int, least: int, most: int = _MOST) -> int:
-        try:
-            number = None if isinstance(value, bool | np.bool_) else operator.index(value)
-        except TypeError:
-            number = None
-        if number is None:
-            raise self._wrong_type(name, value, "an integer")
-        if not least <= number <= most:
-            raise self._wrong_value(f"{name} is {number}, expected {least} to {most}")
-        return number
-
-    def _flag(self, name: str, value: bool) -> bool:
-        if not isinstance(value, bool | np.bool_):
-            raise self._wrong_type(name, value, "a bool")
-        return bool(value)
-
-    def _probability(self, value: float) -> float:
-        if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-            raise self._wrong_type("dropout", value, "a number")
-        if not 0 <= value <= 1:
-            raise self._wrong_value(f"dropout is {value}, expected 0 to 1")
-        return float(value)
-
-    def _projection(self, value: int) -> int:
-        number = self._integer("proj_size", value, 0)
-        if number >= self.hidden_size:
-            raise self._wrong_value(
-                f"proj_size is {number}, expected less than hidden_size={self.hidden_size}"
-            )
-        return number
-
-    def _float_type(self, dtype: npt.DTypeLike) -> np.dtype[Any]:
-        try:
-            kind = None if dtype is None else np.dtype(dtype)
-        except (SyntaxError, TypeError, ValueError):
-            kind = None
-        if kind is None or kind not in (np.dtype(np.float32), np.dtype(np.float64)):
-            raise self._wrong_value(f"dtype is {kind or repr(dtype)}, expected float32 or float64")
-        return kind
-
-    def _choice(self, name: str, value: str, allowed: tuple[str, ...]) -> str:
-        if not isinstance(value, str):
-            raise self._wrong_type(name, value, "a string")
-        if value not in allowed:
-            raise self._wrong_value(
-                f"{name} is {value!r}, expected {' or '.join(map(repr, allowed))}"
-            )
-        return value
 
     def _generator(self, rng: int | np.random.Generator | None) -> np.random.Generator:
         expected = "None, an integer of at least 0 or a NumPy Generator"
@@ -129,47 +63,14 @@ class Parametrized(FlatParameters):
         except ValueError:
             raise self._wrong_value(f"rng is {rng!r}, expected {expected}") from None
 
-    # Parameters.
-
-    def _make_core(self) -> None:
-        try:
-            self._core = _core.Layer(
-                cell=self._name,
-                dtype=self.dtype.name,
-                input_size=self.input_size,
-                hidden_size=self.hidden_size,
-                num_layers=self.num_layers,
-                bias=self.bias,
-                batch_first=self.batch_first,
-                dropout=self.dropout,
-                bidirectional=self.bidirectional,
-                proj_size=self.proj_size,
-                compute=self.compute,
-                **self._options,
-            )
-        except ValueError as error:
-            raise self._wrong_value(
-                f"input_size={self.input_size}, hidden_size={self.hidden_size}, "
-                f"num_layers={self.num_layers}: {error}"
-            ) from None
-        self._layout = self._core.parameters()
-
     def _views(self, flat: Array) -> dict[str, Array]:
         return {
             name: flat[offset : offset + int(np.prod(shape))].reshape(shape)
             for name, shape, offset in self._layout
         }
 
-    def __repr__(self) -> str:
-        options = ", ".join(f"{name}={value!r}" for name, value in self._describe())
-        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}, {options})"
-
-    def _describe(self) -> Iterator[tuple[str, Any]]:
-        names = ("num_layers", "bias", "batch_first", "dropout", "bidirectional")
-        yield from ((name, getattr(self, name)) for name in names)
-        yield "dtype", self.dtype.name
-        if self.compute != "float32":
-            yield "compute", self.compute
+    def _pack(self, num_threads: int | None) -> _core.Packed:
+        return self._core.pack(self._flat, num_threads)
 
     # Copies and pickles: the compiled half is made anew.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from . import _core
 from .flat import Array
-from .parameters import Parametrized
+from .options import Options
 
 State = Any  # h, or the pair (h, c) of an LSTM
 
@@ -21,15 +21,12 @@ class Stream:
     bit.
     """
 
-    def __init__(
-        self, layer: Parametrized, batch: int, state: State, num_threads: int | None
-    ) -> None:
+    def __init__(self, layer: Options, batch: int, state: State, num_threads: int | None) -> None:
         self._layer = layer
         self._batch = batch
         self._num_threads = num_threads
-        self._weights = layer._flat.copy()
         self._state = None if state is None else self._checked_copy(state)
-        self._packed: _core.Packed | None = layer._core.pack(self._weights, num_threads)
+        self._packed: _core.Packed | None = layer._pack(num_threads)
 
     def _checked_copy(self, state: State) -> State:
         """Copy the state, or refuse it in the words of a call."""
@@ -100,7 +97,7 @@ class Stream:
         block = self._array("block", block)
         self._check_batch(block)
         y, self._state, _ = layer._core.forward(
-            self._weights, block, self._state, None, None, False, 0, self._num_threads, self._packed
+            None, block, self._state, None, None, False, 0, self._num_threads, self._packed
         )
         return y
 

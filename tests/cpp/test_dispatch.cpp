@@ -37,11 +37,12 @@ TEST(dispatch_offers_only_what_the_processor_can_do) {
   CHECK(!sets.empty());
   for (const InstructionSet& set : sets) {
     CHECK(cpu_supports(set.name));
-    CHECK(set.f32 && set.f64 && set.bf16);
+    CHECK(set.f32 && set.f64 && set.bf16 && set.i8);
     use(set.name);
     CHECK(&current() == &set);
     CHECK(&table<float>(current()) == set.f32 && &table<double>(current()) == set.f64);
     CHECK(&table<float>(current(), Compute::bfloat16) == set.bf16);
+    CHECK(&table<float>(current(), Compute::int8) == set.i8);
   }
   CHECK(!cpu_supports("no such set"));
   use("");

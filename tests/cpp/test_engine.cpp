@@ -146,14 +146,16 @@ double distance(const std::vector<Real>& a, const std::vector<Real>& b) {
 }
 
 void expect(bool good, const Problem& p, const char* what) {
-  const char* compute = p.spec.compute == Compute::bfloat16 ? " bfloat16" : "";
-  if (!good) test::fail(__FILE__, __LINE__, current().name + compute + " " + p.name + ": " + what);
+  const char* compute[] = {" ", " bfloat16 ", " int8 "};
+  if (!good)
+    test::fail(__FILE__, __LINE__,
+               current().name + compute[static_cast<int>(p.spec.compute)] + p.name + ": " + what);
 }
 
-// How far apart sums in different order may lead; in bfloat16 they may round to neighbours.
+// How far apart sums in different order may lead; rounded operands may become neighbours.
 template <class Real>
 double tolerance(const Problem& p) {
-  if (p.spec.compute == Compute::bfloat16) return 2e-2;
+  if (p.spec.compute != Compute::native) return 2e-2;
   return sizeof(Real) == 4 ? 1e-4 : 1e-12;
 }
 
@@ -197,6 +199,25 @@ void check_problem(const Problem& p, uint64_t seed) {
   use("");
 }
 
+// Inference alone.
+void check_bytes(Problem p, uint64_t seed) {
+  p.spec.compute = Compute::int8;
+  test::Random random(seed);
+  const Data<float> d(p, random);
+  std::unique_ptr<Results<float>> first;
+  for (const InstructionSet& set : instruction_sets()) {
+    use(set.name);
+    auto one = std::make_unique<Results<float>>(infer(p, d, 1, false));
+    for (int threads : {1, 2, 3})
+      expect(same_bits(infer(p, d, threads, true).y, one->y), p, "threads and packing");
+    if (!first)
+      first = std::move(one);
+    else
+      expect(distance(one->y, first->y) < tolerance<float>(p), p, "instruction sets");
+  }
+  use("");
+}
+
 Spec spec_of(Cell cell, index input, index hidden, index layers, int directions, double dropout) {
   const bool projects = traits(cell).projects;
   if (projects) hidden = std::max<index>(hidden, 2);  // a projection narrows
@@ -225,6 +246,7 @@ void check_cells(const char* name, index input, index hidden, index layers, int 
     check_problem<double>(p, 200 + cell);
     p.spec.compute = Compute::bfloat16;
     check_problem<float>(p, 300 + cell);
+    if (dropout == 0) check_bytes(p, 400 + cell);
   }
 }
 

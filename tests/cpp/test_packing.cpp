@@ -3,9 +3,9 @@
 #include "check.hpp"
 #include "instruction_sets.hpp"
 
-#define RNNFAST_DECLARE(name, base) \
-  namespace rnnfast::name {         \
-  const char* check_packing();      \
+#define RNNFAST_DECLARE(name, ...) \
+  namespace rnnfast::name {        \
+  const char* check_packing();     \
   }
 RNNFAST_INSTRUCTION_SETS(RNNFAST_DECLARE)
 #undef RNNFAST_DECLARE
@@ -19,7 +19,7 @@ void check_set(const std::string& name, const char* (*check)()) {
 }
 
 TEST(packing_agrees_with_plain_loops) {
-#define RNNFAST_CHECK(name, base) check_set(#name, name::check_packing);
+#define RNNFAST_CHECK(name, ...) check_set(#name, name::check_packing);
   RNNFAST_INSTRUCTION_SETS(RNNFAST_CHECK)
 #undef RNNFAST_CHECK
 }

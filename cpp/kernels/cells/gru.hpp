@@ -36,10 +36,10 @@ struct GruGates {
       store_first(f.y.at(at.t, at.b + m) + unit, n + z * (h - n), left);
       if (!f.record) continue;
       auto* gates = elements<F>(f.gates) + (at.panel * at.tape_rows + at.tape_row + m) * 4 * w;
-      F::put(gates, n);
-      F::put(gates + w, r);
-      F::put(gates + 2 * w, z);
-      F::put(gates + 3 * w, s);
+      F::put_gate(gates, n);
+      F::put_gate(gates + w, r);
+      F::put_gate(gates + 2 * w, z);
+      F::put_gate(gates + 3 * w, s);
     }
   }
 };
@@ -56,8 +56,8 @@ struct Gru {
   static void derive(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
     constexpr long w = lanes<Real>;
     const auto row = [&](int m, long unit, F::Element* tape, const Real* sum) {
-      const Vec<Real> n = F::get(tape), r = F::get(tape + w), z = F::get(tape + 2 * w);
-      const Vec<Real> s = F::get(tape + 3 * w), dh = load(sum);
+      const Vec<Real> n = F::get_gate(tape), r = F::get_gate(tape + w), z = F::get_gate(tape + 2 * w);
+      const Vec<Real> s = F::get_gate(tape + 3 * w), dh = load(sum);
       const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, g.size.hidden - unit);
       const Vec<Real> dn = dh * (Real{1} - z) * (Real{1} - n * n);
       F::put(tape + w, dn * s * r * (Real{1} - r));

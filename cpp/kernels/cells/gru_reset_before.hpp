@@ -36,9 +36,9 @@ struct ResetGates {
     for (int m = 0; m < at.rows; ++m, acc += 3 * w, gates += 3 * w) {
       const Vec<Real> r = sigmoid<Real>(load(acc + w));
       const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, f.size.hidden - unit);
-      F::put(gates, load(acc));
-      F::put(gates + w, r);
-      F::put(gates + 2 * w, sigmoid<Real>(load(acc + 2 * w)));
+      F::put_gate(gates, load(acc));
+      F::put_gate(gates + w, r);
+      F::put_gate(gates + 2 * w, sigmoid<Real>(load(acc + 2 * w)));
       store(operand + m * padded<Real>(f.size.hidden), r * h);
     }
   }
@@ -59,7 +59,7 @@ struct Candidate {
 
   static void start(const Forward<Real>& f, const Place<Real>& at, Real* acc) {
     const auto row = [](int, long, const F::Element* tape, Real* sum) {
-      store(sum, load(sum) + F::get(tape));
+      store(sum, load(sum) + F::get_gate(tape));
     };
     for_each_unit<Real, 3>(at, f.size.hidden, elements<F>(f.gates), at.tape_rows, acc, row);
   }
@@ -70,8 +70,8 @@ struct Candidate {
       const long left = f.size.hidden - unit;
       const Vec<Real> n = tanh<Real>(load(sum));
       const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, left);
-      F::put(tape, n);
-      store_first(f.y.at(at.t, at.b + m) + unit, n + F::get(tape + 2 * w) * (h - n), left);
+      F::put_gate(tape, n);
+      store_first(f.y.at(at.t, at.b + m) + unit, n + F::get_gate(tape + 2 * w) * (h - n), left);
     };
     for_each_unit<Real, 3>(at, f.size.hidden, elements<F>(f.gates), at.tape_rows, acc, row);
   }
@@ -94,7 +94,7 @@ struct GruResetBefore {
   static void derive(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
     constexpr long w = lanes<Real>;
     const auto row = [&](int m, long unit, F::Element* tape, const Real* sum) {
-      const Vec<Real> n = F::get(tape), z = F::get(tape + 2 * w), dh = load(sum);
+      const Vec<Real> n = F::get_gate(tape), z = F::get_gate(tape + 2 * w), dh = load(sum);
       const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, g.size.hidden - unit);
       F::put(tape, dh * (Real{1} - z) * (Real{1} - n * n));
       F::put(tape + 2 * w, dh * (h - n) * z * (Real{1} - z));
@@ -116,7 +116,7 @@ struct GruResetBefore {
   static void derive_second(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
     constexpr long w = lanes<Real>;
     const auto row = [&](int m, long unit, F::Element* tape, const Real* sum) {
-      const Vec<Real> r = F::get(tape + w), d = load(sum);
+      const Vec<Real> r = F::get_gate(tape + w), d = load(sum);
       const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, g.size.hidden - unit);
       F::put(tape + w, d * h * r * (Real{1} - r));
       Real* dh = carry(g, at, m, unit);

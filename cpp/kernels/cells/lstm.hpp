@@ -44,10 +44,10 @@ struct LstmGates {
       if (!f.record) continue;
       store(f.cells + (at.tape_row + m) * hidden + unit, c);
       auto* gates = elements<F>(f.gates) + (at.panel * at.tape_rows + at.tape_row + m) * 4 * n;
-      F::put(gates, i);
-      F::put(gates + n, forget);
-      F::put(gates + 2 * n, g);
-      F::put(gates + 3 * n, o);
+      F::put_gate(gates, i);
+      F::put_gate(gates + n, forget);
+      F::put_gate(gates + 2 * n, g);
+      F::put_gate(gates + 3 * n, o);
     }
   }
 };
@@ -91,8 +91,8 @@ struct LstmCell {
     constexpr long n = lanes<Real>;
     const long hidden = padded<Real>(g.size.hidden);
     const auto row = [&](int m, long unit, F::Element* tape, const Real* sum) {
-      const Vec<Real> i = F::get(tape), forget = F::get(tape + n);
-      const Vec<Real> candidate = F::get(tape + 2 * n), o = F::get(tape + 3 * n);
+      const Vec<Real> i = F::get_gate(tape), forget = F::get_gate(tape + n);
+      const Vec<Real> candidate = F::get_gate(tape + 2 * n), o = F::get_gate(tape + 3 * n);
       const Vec<Real> t = tanh<Real>(load(g.cells + (at.tape_row + m) * hidden + unit));
       const Vec<Real> dm = load(sum);
       Real* state = g.dc + (at.b + m) * hidden + unit;

@@ -1,0 +1,149 @@
+"""The options of a layer, checked, and its compiled half."""
+
+from __future__ import annotations
+
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _core
+from .flat import Named
+
+_NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
+_MOST = 2**31 - 1
+_MOST_LAYERS = 2**16  # each has parameters with names
+
+
+class Options(Named, ABC):
+    """What a layer is made with, and the compiled half that is made of it."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        bias: bool,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        dtype: npt.DTypeLike,
+        compute: str,
+        *,
+        proj_size: int = 0,
+        reset_after: bool = True,
+        nonlinearity: str = "tanh",
+    ) -> None:
+        self.input_size = self._integer("input_size", input_size, 1)
+        self.hidden_size = self._integer("hidden_size", hidden_size, 1)
+        self.num_layers = self._integer("num_layers", num_layers, 1, _MOST_LAYERS)
+        self.bias = self._flag("bias", bias)
+        self.batch_first = self._flag("batch_first", batch_first)
+        self.dropout = self._probability(dropout)
+        self.bidirectional = self._flag("bidirectional", bidirectional)
+        self.proj_size = self._projection(proj_size)
+        self.dtype = self._float_type(dtype)
+        self.compute = self._choice("compute", compute, ("float32", "bfloat16"))
+        if self.compute == "bfloat16" and self.dtype != np.float32:
+            raise self._wrong_value(
+                f"compute is 'bfloat16' with dtype {self.dtype}, expected dtype float32"
+            )
+        self._options: dict[str, Any] = {
+            "reset_after": self._flag("reset_after", reset_after),
+            "nonlinearity": self._choice("nonlinearity", nonlinearity, _NONLINEARITIES),
+        }
+
+    # Checks of the constructor's arguments.
+
+    def _integer(self, name: str, value: int, least: int, most: int = _MOST) -> int:
+        try:
+            number = None if isinstance(value, bool | np.bool_) else operator.index(value)
+        except TypeError:
+            number = None
+        if number is None:
+            raise self._wrong_type(name, value, "an integer")
+        if not least <= number <= most:
+            raise self._wrong_value(f"{name} is {number}, expected {least} to {most}")
+        return number
+
+    def _flag(self, name: str, value: bool) -> bool:
+        if not isinstance(value, bool | np.bool_):
+            raise self._wrong_type(name, value, "a bool")
+        return bool(value)
+
+    def _probability(self, value: float) -> float:
+        if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+            raise self._wrong_type("dropout", value, "a number")
+        if not 0 <= value <= 1:
+            raise self._wrong_value(f"dropout is {value}, expected 0 to 1")
+        return float(value)
+
+    def _projection(self, value: int) -> int:
+        number = self._integer("proj_size", value, 0)
+        if number >= self.hidden_size:
+            raise self._wrong_value(
+                f"proj_size is {number}, expected less than hidden_size={self.hidden_size}"
+            )
+        return number
+
+    def _float_type(self, dtype: npt.DTypeLike) -> np.dtype[Any]:
+        try:
+            kind = None if dtype is None else np.dtype(dtype)
+        except (SyntaxError, TypeError, ValueError):
+            kind = None
+        if kind is None or kind not in (np.dtype(np.float32), np.dtype(np.float64)):
+            raise self._wrong_value(f"dtype is {kind or repr(dtype)}, expected float32 or float64")
+        return kind
+
+    def _choice(self, name: str, value: str, allowed: tuple[str, ...]) -> str:
+        if not isinstance(value, str):
+            raise self._wrong_type(name, value, "a string")
+        if value not in allowed:
+            raise self._wrong_value(
+                f"{name} is {value!r}, expected {' or '.join(map(repr, allowed))}"
+            )
+        return value
+
+    # The compiled half.
+
+    def _make_core(self, compute: str | None = None) -> None:
+        try:
+            self._core = _core.Layer(
+                cell=self._name,
+                dtype=self.dtype.name,
+                input_size=self.input_size,
+                hidden_size=self.hidden_size,
+                num_layers=self.num_layers,
+                bias=self.bias,
+                batch_first=self.batch_first,
+                dropout=self.dropout,
+                bidirectional=self.bidirectional,
+                proj_size=self.proj_size,
+                compute=compute or self.compute,
+                **self._options,
+            )
+        except ValueError as error:
+            raise self._wrong_value(
+                f"input_size={self.input_size}, hidden_size={self.hidden_size}, "
+                f"num_layers={self.num_layers}: {error}"
+            ) from None
+        self._layout = self._core.parameters()
+
+    @abstractmethod
+    def _pack(self, num_threads: int | None) -> _core.Packed:
+        """Weights for a stream."""
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self._describe())
+        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}, {options})"
+
+    def _describe(self) -> Iterator[tuple[str, Any]]:
+        names = ("num_layers", "bias", "batch_first", "dropout", "bidirectional")
+        yield from ((name, getattr(self, name)) for name in names)
+        yield "dtype", self.dtype.name
+        if self.compute != "float32":
+            yield "compute", self.compute

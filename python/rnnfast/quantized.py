@@ -1,0 +1,200 @@
+"""Layers for inference with weights of eight bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _core
+from .flat import Array
+from .options import Options
+from .stream import State, Stream
+
+__all__ = ["QuantizationError", "QuantizedLayer"]
+
+_LARGEST = 127
+_MOST_PRODUCTS = 2**16  # that a sum of 32 bits holds
+_COPIED = (
+    "_name", "input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout",
+    "bidirectional", "proj_size", "dtype", "compute", "_options",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class QuantizationError:
+    """What eight bits cost on some data; see :meth:`QuantizedLayer.error`.
+
+    Attributes
+    ----------
+    largest : float
+        Largest absolute difference of an output.
+    rms : float
+        Root mean square of the differences.
+    relative : float
+        `rms` over the root mean square of the outputs themselves; 0 where these are all zero.
+    """
+
+    largest: float
+    rms: float
+    relative: float
+
+
+class QuantizedLayer(Options):
+    """A layer for inference, made by a layer's `quantize`.
+
+    Each row of a weight matrix is integers from -127 to 127 and a scale. Each row that multiplies
+    them, of the input or of h, is scaled to such integers when its step begins; products are summed
+    in integers where the processor multiplies bytes, and biases, states and results are float32.
+
+    Parameters
+    ----------
+    layer : RNN, LSTM or GRU
+        Whose weights, as they are now, are taken over. float32.
+
+    Raises
+    ------
+    ValueError
+        If the layer is not float32, a weight is not finite, or a product has more than 65536 terms.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        for name in _COPIED:
+            setattr(self, name, getattr(layer, name))
+        if self.dtype != np.float32:
+            raise self._wrong_value(f"quantize: dtype is {self.dtype}, expected float32")
+        widest = max(self.input_size, self.hidden_size * (1 + self.bidirectional))
+        if widest > _MOST_PRODUCTS:
+            raise self._wrong_value(
+                f"quantize: a product has {widest} terms, expected at most {_MOST_PRODUCTS}"
+            )
+        arrays: dict[str, Array] = {}
+        for name, value in layer.parameters.items():
+            if value.ndim == 1:
+                arrays[name] = value.copy()
+            else:
+                arrays[name], arrays[f"{name}_scale"] = self._quantized(name, value)
+        self._take(arrays)
+
+    def _quantized(self, name: str, w: Array) -> tuple[Array, Array]:
+        if not np.isfinite(w).all():
+            raise self._wrong_value(f"quantize: {name} has values that are not finite")
+        scale = (np.abs(w).max(axis=1) / np.float32(_LARGEST)).astype(np.float32)
+        integers = np.rint(w / np.where(scale > 0, scale, 1)[:, None])
+        return integers.clip(-_LARGEST, _LARGEST).astype(np.int8), scale
+
+    def _take(self, arrays: dict[str, Array]) -> None:
+        """Pack the weights for the kernels, which find the same integers and scales again."""
+        for array in arrays.values():
+            array.flags.writeable = False
+        self._arrays: Mapping[str, Array] = MappingProxyType(arrays)
+        self._make_core("int8")
+        flat = np.empty(sum(int(np.prod(shape)) for _, shape, _ in self._layout), np.float32)
+        for name, shape, offset in self._layout:
+            values = flat[offset : offset + int(np.prod(shape))].reshape(shape)
+            values[...] = arrays[name]
+            if len(shape) > 1:
+                values *= arrays[f"{name}_scale"][:, None]
+        self._packed = self._core.pack(flat, None)
+
+    @property
+    def parameters(self) -> Mapping[str, Array]:
+        """Read-only arrays by name: int8 weights, their ``…_scale`` by row, float32 biases."""
+        return self._arrays
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the parameters; the kernels keep a copy of the same size."""
+        return sum(array.nbytes for array in self._arrays.values())
+
+    def __call__(
+        self,
+        x: Array,
+        state: State = None,
+        lengths: npt.ArrayLike | None = None,
+        reset: Array | None = None,
+        *,
+        num_threads: int | None = None,
+    ) -> tuple[Array, State]:
+        """Run the layer; arguments, results and errors as for calling the layer it was made of."""
+        y, final, _ = self._core.forward(
+            None, x, state, lengths, reset, False, 0, num_threads, self._packed
+        )
+        return y, final
+
+    def step(
+        self, x: Array | int, state: State = None, *, num_threads: int | None = None
+    ) -> tuple[Array, State]:
+        """Advance by one time step, bit for bit as within a sequence.
+
+        Arguments, results and errors are those of the `step` of the layer it was made of.
+        """
+        return self._core.step(None, x, state, num_threads, self._packed)
+
+    def stream(
+        self, batch: int = 1, state: State = None, *, num_threads: int | None = None
+    ) -> Stream:
+        """Open a stream that carries the state from block to block, as a layer's `stream` does."""
+        if self.bidirectional:
+            raise self._wrong_value("stream needs a layer that is not bidirectional")
+        return Stream(self, self._integer("batch", batch, 1), state, num_threads)
+
+    def _pack(self, num_threads: int | None) -> _core.Packed:
+        return self._packed
+
+    def error(
+        self,
+        layer: Any,
+        x: Array,
+        state: State = None,
+        lengths: npt.ArrayLike | None = None,
+        reset: Array | None = None,
+        *,
+        num_threads: int | None = None,
+    ) -> QuantizationError:
+        """Compare the outputs with those of the layer it was made of, on data of your own.
+
+        Parameters
+        ----------
+        layer : RNN, LSTM or GRU
+            The layer that was quantized.
+        x, state, lengths, reset, num_threads
+            As for a call.
+
+        Returns
+        -------
+        QuantizationError
+            Over all outputs y.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for a call, or if the two layers' outputs differ in shape.
+        """
+        exact, _ = layer(x, state, lengths, reset, num_threads=num_threads)
+        y, _ = self(x, state, lengths, reset, num_threads=num_threads)
+        if y.shape != exact.shape:
+            raise self._wrong_value(
+                f"layer has outputs of shape {exact.shape}, expected {y.shape}, those of the layer "
+                "that was quantized"
+            )
+        difference = y.astype(np.float64) - exact
+        rms, size = (float(np.sqrt(np.mean(np.square(a)))) if a.size else 0.0
+                     for a in (difference, exact.astype(np.float64)))  # fmt: skip
+        largest = float(np.abs(difference).max(initial=0.0))
+        return QuantizationError(largest, rms, rms / size if size else 0.0)
+
+    # Copies and pickles: the compiled half and the packed weights are made anew.
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {k: v for k, v in self.__dict__.items() if k not in ("_core", "_packed", "_layout")}
+        state["_arrays"] = dict(self._arrays)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._take(dict(state["_arrays"]))

@@ -1,0 +1,235 @@
+"""Int8 layers against the layers they were made of, and against exact products of integers."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rnnfast
+from cases import VARIANTS, Array, build, draw_call, pair, twin
+from rnnfast import reference
+
+RELATIVE = 0.02
+"""What eight bits may cost: root mean square of the differences beside that of the outputs."""
+
+ONE_PRODUCT = ["rnn-tanh", "rnn-relu", "rnn-sigmoid", "rnn-identity", "lstm", "gru"]
+
+
+def whole_numbers(rng: np.random.Generator, *shape: int) -> Array:
+    """Rows that are integers up to 127 times a scale of their own: they lose nothing."""
+    v = rng.integers(-127, 128, size=shape).astype(np.float32)
+    v[..., 0] = 127 * rng.choice([-1, 1], size=shape[:-1])
+    return v * np.exp2(rng.integers(-20, 10, size=(*shape[:-1], 1))).astype(np.float32)
+
+
+def dequantized(layer: Any, quantized: Any) -> Any:
+    """The reference's layer with the weights that the integers and scales stand for."""
+    exact = twin(reference, layer, np.float64)
+    for name, value in exact.parameters.items():
+        given = quantized.parameters[name].astype(np.float64)
+        if given.ndim > 1:
+            given *= quantized.parameters[f"{name}_scale"][:, None]
+        value[...] = given
+    return exact
+
+
+@pytest.mark.parametrize("mask", ["whole", "lengths", "reset", "tokens"])
+@pytest.mark.parametrize(("inputs", "hidden"), [(3, 17), (16, 31), (33, 64), (130, 97)])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_close_to_the_layer(
+    variant: str, inputs: int, hidden: int, mask: str, isa: str, rng: np.random.Generator
+) -> None:
+    layer = build(rnnfast, variant, inputs, hidden, 2, bidirectional=True, rng=rng)
+    quantized = layer.quantize()
+    call = draw_call(
+        rng, layer, T=9, B=13, lengths=mask == "lengths", reset=mask == "reset",
+        tokens=mask == "tokens",
+    )  # fmt: skip
+    found = quantized.error(layer, *call.arguments, num_threads=2)
+    assert 0 < found.relative < RELATIVE
+    for v, w in zip(
+        pair(quantized(*call.arguments)[1]), pair(layer(*call.arguments)[1]), strict=True
+    ):
+        assert v.shape == w.shape and v.dtype == np.float32
+        assert np.linalg.norm(v - w) < 2 * RELATIVE * np.linalg.norm(w)
+
+
+@pytest.mark.parametrize("B", [1, 11])
+@pytest.mark.parametrize("inputs", [1, 2, 3, 4, 5, 15, 16, 17, 63, 65, 1030])
+@pytest.mark.parametrize("variant", ONE_PRODUCT)
+def test_products_of_integers_are_exact(
+    variant: str, inputs: int, B: int, isa: str, rng: np.random.Generator
+) -> None:
+    layer = build(rnnfast, variant, inputs, 21, rng=rng)
+    quantized = layer.quantize()
+    x = whole_numbers(rng, 1, B, inputs)
+    state = whole_numbers(rng, 1, B, 21)
+    given = (state, rng.standard_normal(state.shape).astype("f")) if variant == "lstm" else state
+    y, final = quantized(x, given)
+    exact_y, exact_final = dequantized(layer, quantized)(x, given)
+    for v, exact in zip((y, *pair(final)), (exact_y, *pair(exact_final)), strict=True):
+        tolerance = 1e-5 * max(1.0, float(np.abs(exact).max()))
+        np.testing.assert_allclose(v, exact, rtol=1e-5, atol=tolerance)
+
+
+@pytest.mark.parametrize("variant", ONE_PRODUCT)
+def test_tokens_read_exact_columns(variant: str, isa: str, rng: np.random.Generator) -> None:
+    layer = build(rnnfast, variant, 43, 35, rng=rng)
+    quantized = layer.quantize()
+    tokens = rng.permutation(43)[None]
+    np.testing.assert_allclose(
+        quantized(tokens)[0], dequantized(layer, quantized)(tokens)[0], rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_results_depend_on_neither_threads_nor_batch(
+    variant: str, isa: str, rng: np.random.Generator
+) -> None:
+    layer = build(rnnfast, variant, 18, 49, 2, rng=rng)
+    quantized = layer.quantize()
+    call = draw_call(rng, layer, T=11, B=20, lengths=True)
+    y, state = quantized(*call.arguments, num_threads=1)
+    for threads in (2, 3):
+        again, after = quantized(*call.arguments, num_threads=threads)
+        np.testing.assert_array_equal(again, y)
+        for v, w in zip(pair(after), pair(state), strict=True):
+            np.testing.assert_array_equal(v, w)
+    for b in (0, 7, 19):
+        start = tuple(part[:, b : b + 1] for part in pair(call.state))
+        alone, _ = quantized(
+            call.x[:, b : b + 1], start if len(start) == 2 else start[0], call.lengths[b : b + 1]
+        )
+        np.testing.assert_array_equal(alone[:, 0], y[:, b])
+
+
+@pytest.mark.parametrize("B", [1, 3])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_steps_and_streams_continue_bit_for_bit(
+    variant: str, B: int, rng: np.random.Generator
+) -> None:
+    layer = build(rnnfast, variant, 6, 33, 2, rng=rng)
+    quantized = layer.quantize()
+    call = draw_call(rng, layer, T=10, B=B)
+    y, final = quantized(call.x, call.state)
+    with quantized.stream(B, call.state) as stream:
+        parts = [stream.push(call.x[a:b]) for a, b in ((0, 1), (1, 4), (4, 10))]
+    np.testing.assert_array_equal(np.concatenate(parts), y)
+    state = call.state
+    for x, expected in zip(call.x, y, strict=True):
+        out, state = quantized.step(x, state)
+        np.testing.assert_array_equal(out, expected)
+    for v, w in zip(pair(state), pair(final), strict=True):
+        np.testing.assert_array_equal(v, w)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_is_not_finite_makes_its_own_sequence_nan(
+    variant: str, value: float, isa: str, rng: np.random.Generator
+) -> None:
+    layer = build(rnnfast, variant, 7, 20, rng=rng)
+    quantized = layer.quantize()
+    call = draw_call(rng, layer, T=4, B=5)
+    clean, _ = quantized(*call.arguments)
+    call.x[1, 3, 2] = value
+    y, _ = quantized(*call.arguments)
+    assert np.isnan(y[1:, 3]).all()
+    np.testing.assert_array_equal(y[0], clean[0])
+    np.testing.assert_array_equal(np.delete(y, 3, axis=1), np.delete(clean, 3, axis=1))
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-42, 1e-30, 1e30])
+def test_rows_of_any_size(size: float, isa: str, rng: np.random.Generator) -> None:
+    layer = build(rnnfast, "rnn-identity", 19, 17, rng=rng)
+    layer.parameters["weight_hh_l0"][...] = 0  # a row of zeros has the scale zero
+    x = (rng.standard_normal((3, 4, 19)) * size).astype(np.float32)
+    y, _ = layer.quantize()(x)
+    expected, _ = twin(reference, layer, np.float64)(x)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=0.02 * max(size, 1e-3))
+
+
+def test_parameters_are_a_quarter_and_read_only(rng: np.random.Generator) -> None:
+    layer = rnnfast.LSTM(64, 128, 2, bidirectional=True, proj_size=40, rng=rng)
+    quantized = layer.quantize()
+    assert quantized.nbytes < 0.28 * layer.flat.nbytes
+    for name, value in layer.parameters.items():
+        given = quantized.parameters[name]
+        assert given.shape == value.shape and not given.flags.writeable
+        if value.ndim == 1:
+            np.testing.assert_array_equal(given, value)
+            continue
+        scale = quantized.parameters[f"{name}_scale"]
+        assert given.dtype == np.int8 and np.abs(given).max(axis=1).min() == 127
+        distance = np.abs(given * scale[:, None] - value)
+        assert (distance <= 0.5001 * scale[:, None]).all()
+
+
+def test_it_keeps_the_weights_it_was_made_of(rng: np.random.Generator) -> None:
+    layer = rnnfast.GRU(5, 12, rng=rng)
+    quantized = layer.quantize()
+    x = rng.standard_normal((6, 2, 5)).astype("f")
+    before, _ = quantized(x)
+    layer.flat[...] = 0
+    np.testing.assert_array_equal(quantized(x)[0], before)
+    for again in (copy.deepcopy(quantized), pickle.loads(pickle.dumps(quantized))):
+        np.testing.assert_array_equal(again(x)[0], before)
+        assert repr(again) == repr(quantized)
+
+
+def test_the_error_is_that_of_the_outputs(rng: np.random.Generator) -> None:
+    layer = rnnfast.GRU(5, 12, rng=rng)
+    quantized = layer.quantize()
+    x = rng.standard_normal((6, 2, 5)).astype("f")
+    exact, y = layer(x)[0], quantized(x)[0]
+    found = quantized.error(layer, x)
+    assert found.largest == pytest.approx(np.abs(y - exact).max())
+    assert found.rms == pytest.approx(np.sqrt(np.mean((y - exact) ** 2)), rel=1e-5)
+    assert found.relative == pytest.approx(found.rms / np.sqrt(np.mean(exact**2)), rel=1e-5)
+    nothing = quantized.error(layer, x, lengths=[0, 0])
+    assert (nothing.largest, nothing.rms, nothing.relative) == (0.0, 0.0, 0.0)
+    with pytest.raises(ValueError, match=r"gru: layer has outputs of shape .*, expected \(6, 2, 12"):
+        quantized.error(rnnfast.GRU(5, 7), x)
+
+
+def not_finite() -> Any:
+    layer = rnnfast.LSTM(3, 4)
+    layer.parameters["weight_hh_l0"][2, 1] = np.nan
+    return layer
+
+
+REFUSED = {
+    "float64": (
+        lambda: rnnfast.GRU(3, 4, dtype="float64"),
+        "gru: quantize: dtype is float64, expected float32",
+    ),
+    "not finite": (not_finite, "lstm: quantize: weight_hh_l0 has values that are not finite"),
+    "too wide": (
+        lambda: rnnfast.RNN(65537, 1),
+        "rnn: quantize: a product has 65537 terms, expected at most 65536",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_layers_that_cannot_be_quantized(what: str) -> None:
+    make, message = REFUSED[what]
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make().quantize()
+
+
+def test_bad_calls_are_refused_in_the_layers_words() -> None:
+    quantized = rnnfast.LSTM(3, 4, bidirectional=True).quantize()
+    with pytest.raises(ValueError, match="lstm: x has 2 features in its last axis, expected"):
+        quantized(np.zeros((5, 1, 2), "f"))
+    with pytest.raises(ValueError, match="lstm: step needs a layer that is not bidirectional"):
+        quantized.step(np.zeros((1, 3), "f"))
+    with pytest.raises(ValueError, match="lstm: stream needs a layer that is not bidirectional"):
+        quantized.stream()
+    with pytest.raises(ValueError, match="lstm: lengths has dtype"):
+        quantized(np.zeros((5, 1, 3), "f"), lengths="all")
