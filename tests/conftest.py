@@ -23,11 +23,15 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that takes `isa` once for each instruction set that this machine has."""
+    """Run a test that takes `isa` once for each instruction set that this machine has.
+
+    Of those that share the kernels of what the module's `COMPUTE` names, the first.
+    """
     if "isa" in metafunc.fixturenames:
         import rnnfast
 
-        metafunc.parametrize("isa", rnnfast.info()["isas"], indirect=True)
+        compute = getattr(metafunc.module, "COMPUTE", "float32")
+        metafunc.parametrize("isa", rnnfast._core.isas_for(compute), indirect=True)
 
 
 @pytest.fixture

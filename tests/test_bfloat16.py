@@ -25,6 +25,8 @@ from cases import (
 )
 from rnnfast import optim, reference
 
+COMPUTE = "bfloat16"
+
 TOLERANCE = 0.02
 """Distance of a result from the exact one, relative to its norm: some five roundings."""
 

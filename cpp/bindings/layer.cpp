@@ -249,6 +249,12 @@ Cell choose_cell(const std::string& name, bool projects, bool reset_after) {
 
 }  // namespace
 
+Compute compute_named(const std::string& name) {
+  return value_named<Compute>(
+      "compute", name,
+      {{"float32", Compute::native}, {"bfloat16", Compute::bfloat16}, {"int8", Compute::int8}});
+}
+
 Spec make_spec(const std::string& cell, index input_size, index hidden_size, index num_layers,
                bool bias, bool batch_first, double dropout, bool bidirectional, index proj_size,
                bool reset_after, const std::string& nonlinearity, const std::string& compute) {
@@ -267,9 +273,7 @@ Spec make_spec(const std::string& cell, index input_size, index hidden_size, ind
                                                  {"relu", Nonlinearity::relu},
                                                  {"sigmoid", Nonlinearity::sigmoid},
                                                  {"identity", Nonlinearity::identity}}),
-      .compute = value_named<Compute>(
-          "compute", compute,
-          {{"float32", Compute::native}, {"bfloat16", Compute::bfloat16}, {"int8", Compute::int8}}),
+      .compute = compute_named(compute),
   };
 }
 

@@ -13,6 +13,23 @@
 namespace rnnfast {
 namespace {
 
+std::vector<std::string> names_of(const std::vector<InstructionSet>& sets) {
+  std::vector<std::string> names;
+  for (const auto& set : sets) names.push_back(set.name);
+  return names;
+}
+
+// Those with kernels of their own for a precision of products, for tests: the others share them.
+std::vector<InstructionSet> distinct_sets(const std::string& compute) {
+  std::vector<InstructionSet> sets;
+  const auto kernels = [&](const InstructionSet& set) {
+    return &table<float>(set, compute_named(compute));
+  };
+  for (const auto& set : instruction_sets())
+    if (sets.empty() || kernels(set) != kernels(sets.back())) sets.push_back(set);
+  return sets;
+}
+
 constexpr const char* get_num_threads_doc =
     R"(Tell how many threads calls use where they do not say.
 
@@ -73,11 +90,10 @@ PYBIND11_MODULE(_core, m) {
       .def("pack", &PyLayer::pack, py::arg("parameters"), py::arg("num_threads"));
 
   m.def("isa", [] { return current().name; });
-  m.def("isas", [] {
-    std::vector<std::string> names;
-    for (const auto& set : instruction_sets()) names.push_back(set.name);
-    return names;
-  });
+  m.def("isas", [] { return names_of(instruction_sets()); });
+  m.def(
+      "isas_for", [](const std::string& compute) { return names_of(distinct_sets(compute)); },
+      py::arg("compute"));
   m.def("use_isa", [](const std::string& name) { use(name); }, py::arg("name"));
   m.def("cpu", cpu_name);
   m.def("compiler", compiler_name);
