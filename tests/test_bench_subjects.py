@@ -24,7 +24,7 @@ SUPPORTED = [
     for subject in SUBJECTS
     for cell in grid.CELLS
     for work in grid.PASSES
-    for dtype in ("float32", "float64", "bfloat16")
+    for dtype in ("float32", "float64", "bfloat16", "int8")
     if subject.supports(case := case_of(cell, work, dtype=dtype))
 ]
 
@@ -32,12 +32,13 @@ SUPPORTED = [
 def test_peers_take_part_where_they_can() -> None:
     counts = {s.name: sum(p.values[0] == s for p in SUPPORTED) for s in SUBJECTS}
     assert counts == {
-        "rnnfast": 27,
-        "rnnfast float32": 9,
+        "rnnfast": 33,
+        "rnnfast float32": 18,
         "PyTorch": 27,
-        "PyTorch float32": 9,
+        "PyTorch int8": 4,
+        "PyTorch float32": 18,
         "PyTorch cell": 6,
-        "ONNX Runtime": 12,
+        "ONNX Runtime": 18,
     }
 
 
@@ -48,7 +49,7 @@ def test_subjects_compute_what_the_reference_does(subject: Subject, case: Case) 
     work = case.work
     given = problem.make(case)
     expected, actual = results(REFERENCE, given), results(subject, given)
-    allowed = {"float32": 1e-5, "float64": 1e-12, "bfloat16": 0.02}[case.dtype]
+    allowed = {"float32": 1e-5, "float64": 1e-12, "bfloat16": 0.02, "int8": 0.02}[case.dtype]
     assert problem.difference(expected, actual) < allowed
     gradients = {"dx", *(f"d{name}" for name in problem.WEIGHTS)}
     compared = expected.keys() & actual.keys()

@@ -6,6 +6,7 @@
 #include "../dispatch/dispatch.hpp"
 #include "arrays.hpp"
 #include "gil.hpp"
+#include "layer.hpp"
 
 namespace rnnfast {
 namespace {
@@ -49,8 +50,8 @@ py::array activation(const std::string& name, const py::array& x) {
 
 double measure_fma_peak(const std::string& dtype, py::handle num_threads, double seconds) {
   const int threads = thread_count_or_default(num_threads);
-  const Compute compute = dtype == "bfloat16" ? Compute::bfloat16 : Compute::native;
-  const bool single = compute == Compute::bfloat16 || is_single(dtype);
+  const Compute compute = dtype == "float64" ? Compute::native : compute_named(dtype);
+  const bool single = compute != Compute::native || is_single(dtype);
   double rate = 0;
   without_gil(threads, [&](Lease& lease) {
     rate = single ? peak<float>(compute, lease, seconds) : peak<double>(compute, lease, seconds);

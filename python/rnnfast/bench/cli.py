@@ -37,6 +37,7 @@ class Dtype(StrEnum):
     FLOAT32 = "float32"
     FLOAT64 = "float64"
     BFLOAT16 = "bfloat16"
+    INT8 = "int8"
 
 
 def _names(text: str) -> list[str]:

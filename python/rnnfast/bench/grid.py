@@ -20,6 +20,9 @@ PASSES = {"forward": 1, "train": 3, "step": 1}
 gradient of the states and inputs (one more forward's worth of products) and that of the weights
 (another); ``step`` is one time step called from Python."""
 
+REDUCED = ("bfloat16", "int8")
+"""Types of products alone, of float32 arrays."""
+
 SEQ_LENGTH = 256
 BATCHES = (1, 16, 32, 64, 128)
 HIDDEN_SIZES = (128, 512, 1024)
@@ -60,8 +63,8 @@ class Case:
     seq_length, batch, input_size, hidden_size : int
         T, B, I, H.
     dtype : str
-        ``"float32"``, ``"float64"``, or ``"bfloat16"``: a float32 layer that computes its products
-        in bfloat16.
+        ``"float32"``, ``"float64"``, or what a float32 layer computes its products in:
+        ``"bfloat16"``, ``"int8"``.
     """
 
     cell: str
@@ -75,7 +78,7 @@ class Case:
     @property
     def array_dtype(self) -> str:
         """Type of the arrays that go in and come out."""
-        return "float32" if self.dtype == "bfloat16" else self.dtype
+        return "float32" if self.dtype in REDUCED else self.dtype
 
     @property
     def sizes(self) -> str:
@@ -108,7 +111,7 @@ def cases(
     seq_length: int = SEQ_LENGTH,
     dtype: str = "float32",
 ) -> list[Case]:
-    """Forward and training of every cell at every shape.
+    """Forward and training of every cell at every shape; int8 is for inference alone.
 
     Parameters
     ----------
@@ -126,9 +129,10 @@ def cases(
     list of Case
         Shapes vary fastest, then the pass, then the cell.
     """
+    works = ("forward",) if dtype == "int8" else ("forward", "train")
     return [
         Case(cell, work, seq_length, *shape, dtype=dtype)
-        for cell, work, shape in product(cells, ("forward", "train"), shapes)
+        for cell, work, shape in product(cells, works, shapes)
     ]
 
 

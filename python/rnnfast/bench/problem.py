@@ -22,7 +22,7 @@ Arrays: TypeAlias = dict[str, Array]
 
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
-TOLERANCE = {"float32": 1e-4, "float64": 1e-4, "bfloat16": 0.1}
+TOLERANCE = {"float32": 1e-4, "float64": 1e-4, "bfloat16": 0.1, "int8": 0.1}
 """Largest difference between two subjects by the case's dtype, relative to the larger of 1 and the
 array's largest element: gradients sum over T * B terms. Several times what the dtype loses on the
 largest case, and below what a wrong gate order or a missing term would show."""

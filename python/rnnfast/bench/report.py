@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """Version of the JSON document; raised when a reader of the old one would go wrong."""
 
+TIMED_PEERS = 3
+"""Most peers whose times fit beside the ratios on a terminal of 80 columns."""
+
 BUSY_CORES = 0.1
 """A run beside others that use more than this is called untrustworthy."""
 
@@ -141,7 +144,8 @@ def table(measurements: Sequence[Measurement], title: str, *, throughput: bool) 
     Returns
     -------
     rich.table.Table
-        Rows grouped by cell and pass; the ratio is a peer's time over rnnfast's.
+        Rows grouped by cell and pass; the ratio is a peer's time over rnnfast's. Beside many
+        peers it stands alone.
     """
     from rich import box
     from rich.table import Table
@@ -158,16 +162,19 @@ def table(measurements: Sequence[Measurement], title: str, *, throughput: bool) 
     rows.add_column("case", no_wrap=True)
     for heading in (OURS.name, "±", *(("GFLOP/s", "peak") if throughput else ())):
         rows.add_column(heading, justify="right", no_wrap=True)
+    timed = len(peers) <= TIMED_PEERS
     for peer in peers:
-        rows.add_column(peer, justify="right", max_width=8)
-        rows.add_column("ratio", justify="right", no_wrap=True)
+        rows.add_column(peer if timed else f"{peer} ×", justify="right", max_width=8)
+        if timed:
+            rows.add_column("ratio", justify="right", no_wrap=True)
     for key, group in groupby(measurements, lambda m: f"{m.case.cell} {m.case.work}"):
         rows.add_section()
         rows.add_row(f"[bold]{key}[/bold]")
         for measurement in group:
             cells = _our_cells(measurement, throughput=throughput)
             for peer in peers:
-                cells += _peer_cells(measurement, peer, 1e3 if throughput else 1e6)
+                time, ratio = _peer_cells(measurement, peer, 1e3 if throughput else 1e6)
+                cells += [time, ratio] if timed else [ratio]
             rows.add_row(measurement.case.sizes, *cells)
     return rows
 
@@ -183,7 +190,7 @@ def _our_cells(measurement: Measurement, *, throughput: bool) -> list[str]:
 
 def _peer_cells(measurement: Measurement, peer: str, factor: float) -> list[str]:
     if peer not in measurement.seconds:
-        return ["-", ""]
+        return ["-", "-"]
     ratio = measurement.ratio(peer)
     colour = "green" if ratio >= 1 else "red"
     return [

@@ -85,6 +85,7 @@ SUBJECTS = (
     OURS,
     Subject("rnnfast float32", ("rnnfast",), "ours_float32"),
     Subject("PyTorch", ("torch",), "pytorch"),
+    Subject("PyTorch int8", ("torch",), "pytorch_int8"),
     Subject("PyTorch float32", ("torch",), "pytorch_float32"),
     Subject("PyTorch cell", ("torch",), "pytorch_cell"),
     Subject("ONNX Runtime", ("onnxruntime", "onnx"), "onnx_runtime"),

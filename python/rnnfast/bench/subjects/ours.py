@@ -20,24 +20,32 @@ def version() -> str:
 
 
 def supports(case: Case) -> bool:
-    """Every case."""
-    return case.cell in LAYERS
+    """Every case but training in int8."""
+    return case.cell in LAYERS and not (case.work == "train" and case.dtype == "int8")
 
 
 def prepare(problem: Problem, num_threads: int) -> Job:
     """A layer with the weights of the problem, called as a training loop or a server would."""
     compute = "bfloat16" if problem.case.dtype == "bfloat16" else "float32"
-    return prepare_layer(rnnfast, problem, num_threads, compute)
+    layer = make_layer(rnnfast, problem, compute)
+    if problem.case.dtype == "int8":
+        layer = layer.quantize()
+    return prepare_layer(layer, problem, num_threads)
 
 
-def prepare_layer(layers: Any, problem: Problem, num_threads: int, compute: str = "float32") -> Job:
-    """The same with the classes RNN, LSTM and GRU of the module `layers`."""
+def make_layer(layers: Any, problem: Problem, compute: str = "float32") -> Any:
+    """A layer of the module `layers`, which has the classes RNN, LSTM and GRU."""
     case = problem.case
     layer = getattr(layers, LAYERS[case.cell])(
         case.input_size, case.hidden_size, dtype=case.array_dtype, compute=compute
     )
     layer.load_state_dict({f"{name}_l0": array for name, array in problem.weights.items()})
-    make = {"forward": _forward, "train": _train, "step": _step}[case.work]
+    return layer
+
+
+def prepare_layer(layer: Any, problem: Problem, num_threads: int) -> Job:
+    """The job of the case's pass."""
+    make = {"forward": _forward, "train": _train, "step": _step}[problem.case.work]
     return make(layer, problem, num_threads)
 
 

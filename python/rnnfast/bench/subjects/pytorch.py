@@ -5,6 +5,7 @@ Cases in bfloat16 have parameters, inputs and results of that type, as PyTorch w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rnnfast.bench.grid import Case
@@ -22,12 +23,17 @@ def version() -> str:
 
 
 def supports(case: Case) -> bool:
-    """Every case."""
-    return case.cell in LAYERS
+    """Every case but int8, which `pytorch_int8` is for."""
+    return case.cell in LAYERS and case.dtype != "int8"
 
 
-def prepare(problem: Problem, num_threads: int) -> Job:
-    """A module with the weights of the problem; inputs share memory with the problem's arrays."""
+def prepare(
+    problem: Problem, num_threads: int, change: Callable[[Any], Any] = lambda module: module
+) -> Job:
+    """A module with the weights of the problem, and then changed.
+
+    Inputs share memory with the problem's arrays.
+    """
     import torch
 
     torch.set_num_threads(num_threads)
@@ -38,7 +44,7 @@ def prepare(problem: Problem, num_threads: int) -> Job:
         {f"{name}_l0": torch.from_numpy(array) for name, array in problem.weights.items()}
     )
     make = {"forward": _forward, "train": _train, "step": _step}[case.work]
-    return make(module, problem)
+    return make(change(module), problem)
 
 
 def _forward(module: Any, problem: Problem) -> Job:

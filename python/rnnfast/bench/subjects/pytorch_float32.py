@@ -1,10 +1,10 @@
-"""PyTorch's layers in float32, beside cases that compute in bfloat16."""
+"""PyTorch's layers in float32, beside cases of lower precision."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from rnnfast.bench.grid import Case
+from rnnfast.bench.grid import REDUCED, Case
 from rnnfast.bench.problem import Problem
 from rnnfast.bench.subjects import Job, pytorch
 from rnnfast.bench.subjects.pytorch import version
@@ -14,7 +14,7 @@ __all__ = ["prepare", "supports", "version"]
 
 def supports(case: Case) -> bool:
     """Cases of lower precision."""
-    return case.dtype == "bfloat16"
+    return case.dtype in REDUCED
 
 
 def prepare(problem: Problem, num_threads: int) -> Job:

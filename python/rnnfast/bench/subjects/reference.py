@@ -5,11 +5,11 @@ from __future__ import annotations
 from rnnfast import reference
 from rnnfast.bench.problem import Problem
 from rnnfast.bench.subjects import Job
-from rnnfast.bench.subjects.ours import prepare_layer, supports, version
+from rnnfast.bench.subjects.ours import make_layer, prepare_layer, supports, version
 
 __all__ = ["prepare", "supports", "version"]
 
 
 def prepare(problem: Problem, num_threads: int) -> Job:
     """The twin of a layer with the weights of the problem; its threads are those of NumPy."""
-    return prepare_layer(reference, problem, num_threads)
+    return prepare_layer(make_layer(reference, problem), problem, num_threads)
