@@ -7,7 +7,8 @@
 // array. Without lengths offset[t] = t·B.
 //
 // Words. Products read their operands in words as large as a Real (kernels/format.hpp): the Reals
-// themselves, or pairs of bfloat16. Arrays of words are declared as arrays of Real.
+// themselves, or several smaller elements. Arrays of words are declared as arrays of Real; their
+// shapes below count elements.
 //
 // Ownership. All memory belongs to the caller. Arrays marked [B][H'] have their last axis padded
 // to `padded(H)` and start on 64 bytes. Unless a comment says "in place", inputs are not written.
@@ -84,13 +85,14 @@ struct Forward {
   Size size;
   Timeline time;
   Weights<const Real> weights;
-  const Real* packed;     // from pack_forward; null: products read `weights` as they lie
+  const Real* packed;     // from pack_forward; null, for Reals alone: products read `weights`
   Rows<const Real> x;     // null where tokens are given
   const int32_t* tokens;  // [N], each in 0 … I - 1
   const Real* h0;         // [B][P']
   Real* c;                // [B][H'], in place: initial → final cell state
   Rows<Real> y;           // assigned; also read back as h
-  Real* gates;            // words. Recording: [panels][N'][width], saved for BPTT; else B rows
+  Real* gates;            // recording: words [panels][N'][width], saved for BPTT; else null
+  Real* between;          // what a first phase leaves for the second: [panels][B][width], or null
   Real* cells;            // recording: [N][H'], saved c_t; else null
   Real* operand;          // second product's input, [N][H'] when recording, else scratch [B][H']
   Real* scratch;          // forward_scratch Reals for each thread
@@ -154,6 +156,7 @@ struct Sizes {
   index packed_forward;
   index packed_backward;
   index gates_per_row;  // panels · width
+  index between_per_row;
   index input_per_row;  // of Forward::input
   index projected_per_row;
   index padded_hidden;  // H'

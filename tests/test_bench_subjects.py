@@ -90,14 +90,15 @@ def test_difference_refuses_what_it_cannot_compare() -> None:
         problem.difference({"y": y}, {"y": y.reshape(3, 2)})
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("work", ["forward", "train"])
-def test_a_wrong_gate_order_is_noticed(work: str) -> None:
-    case = case_of("lstm", work)
+def test_a_wrong_gate_order_is_noticed(work: str, dtype: str) -> None:
+    case = case_of("lstm", work, dtype=dtype)
     right = problem.make(case)
     swapped = np.roll(right.weights["weight_hh"], case.hidden_size, axis=0)
     wrong = replace(right, weights={**right.weights, "weight_hh": swapped})
     jobs = {"one": OURS.prepare(right, 1), "other": OURS.prepare(wrong, 1)}
-    with pytest.raises(DisagreementError, match=f"lstm {work} T5 B3 I4 H6 float32: other: results"):
+    with pytest.raises(DisagreementError, match=f"lstm {work} T5 B3 I4 H6 {dtype}: other: results"):
         run.compare(case, jobs)
 
 

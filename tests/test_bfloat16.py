@@ -27,8 +27,8 @@ from rnnfast import optim, reference
 
 COMPUTE = "bfloat16"
 
-TOLERANCE = 0.02
-"""Distance of a result from the exact one, relative to its norm: some five roundings."""
+TOLERANCE = 0.015
+"""Distance of a result from the exact one, relative to its norm: several roundings of 2**-9."""
 
 CELLS = ["rnn-tanh", "lstm", "lstm-proj", "gru", "gru-before"]
 ONE_PRODUCT = ["rnn-tanh", "rnn-relu", "rnn-sigmoid", "rnn-identity", "lstm", "gru"]
@@ -90,17 +90,66 @@ def test_sizes_beyond_a_block(
 
 
 @pytest.mark.parametrize("inputs", [1, 2, 15, 16, 17, 33])
-@pytest.mark.parametrize("variant", ONE_PRODUCT)
+@pytest.mark.parametrize("variant", [*ONE_PRODUCT, "gru-before"])
 def test_operands_that_need_no_rounding_lose_nothing(
     variant: str, inputs: int, isa: str, rng: np.random.Generator
 ) -> None:
     layer = build(rnnfast, variant, inputs, 21, compute="bfloat16", rng=rng)
     layer.flat[...] = rounded(layer.flat)
-    call = changed(draw_call(rng, layer, T=1, B=11), rounded)
+    # The second product of gru-before has an operand of its own, which is zero with h.
+    call = changed(draw_call(rng, layer, T=1, B=11, state=variant != "gru-before"), rounded)
     y, state = layer(*call.arguments)
     exact_y, exact_state = twin(reference, layer, np.float64)(*call.arguments)
     for v, exact in zip((y, *pair(state)), (exact_y, *pair(exact_state)), strict=True):
         np.testing.assert_allclose(v, exact, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("T", "B", "inputs", "hidden"), [(3, 5, 1, 1), (2, 7, 15, 17), (4, 3, 33, 16), (40, 15, 4, 31)]
+)
+def test_whole_numbers_are_exact(
+    T: int, B: int, inputs: int, hidden: int, masked: bool, isa: str, rng: np.random.Generator
+) -> None:
+    """With small integers for everything each sum is exact, forward and backward."""
+    layer = build(
+        rnnfast, "rnn-identity", inputs, hidden, compute="bfloat16", bidirectional=masked, rng=rng
+    )
+
+    def small(v: Array) -> Array:
+        return v if v.dtype.kind != "f" else rng.integers(-2, 3, size=v.shape).astype(v.dtype)
+
+    layer.flat[...] = small(layer.flat)
+    for name, value in layer.parameters.items():
+        if name.startswith("weight_hh"):  # h stays small: at most one unit is carried on
+            value[...] = 0
+            value[:, 0] = rng.integers(-1, 2, size=hidden)
+            value[0] = 0
+    call = changed(draw_call(rng, layer, T, B, lengths=masked, reset=masked, threads=2), small)
+    ours, theirs = outcome(layer, call), outcome(twin(rnnfast, layer, np.float32), call)
+    for name, v in ours.items():
+        if np.abs(theirs[name]).max(initial=0) <= 256:
+            np.testing.assert_array_equal(v, theirs[name], err_msg=name)
+        else:  # gradients are rounded before they are multiplied
+            np.testing.assert_allclose(v, theirs[name], rtol=0.01, atol=2, err_msg=name)
+
+
+@pytest.mark.parametrize("variant", ["lstm", "lstm-proj", "gru", "gru-before"])
+def test_long_memories_keep_their_gradients(
+    variant: str, isa: str, rng: np.random.Generator
+) -> None:
+    """Gates near one multiply the gradient in every step: their error must not compound."""
+    steps, bias = 500, 6.0
+    layer = build(rnnfast, variant, 4, 16, compute="bfloat16", rng=rng)
+    slot = slice(16, 32)  # the forget gate of an LSTM, the update gate of a GRU
+    layer.flat[...] *= 0.1
+    layer.parameters["bias_ih_l0"][slot] = bias
+    call = draw_call(rng, layer, steps, B=3)
+    call.dy[...] = 0
+    plain = outcome(twin(rnnfast, layer, np.float32), call)
+    for name, v in outcome(layer, call).items():
+        if name != "dx":  # which far from the end is nothing but rounding
+            assert distance(v, plain[name]) < 0.05, name
 
 
 def test_rounding_is_to_nearest_even(isa: str) -> None:
@@ -116,18 +165,19 @@ def test_rounding_is_to_nearest_even(isa: str) -> None:
     np.testing.assert_array_equal(y, rounded(x))
 
 
+@pytest.mark.parametrize("hidden", [20, 21])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("variant", CELLS)
 def test_what_is_not_finite_stays_with_its_sequence(
-    variant: str, value: float, isa: str, rng: np.random.Generator
+    variant: str, value: float, hidden: int, isa: str, rng: np.random.Generator
 ) -> None:
-    layer = build(rnnfast, variant, 7, 20, compute="bfloat16", rng=rng)
+    layer = build(rnnfast, variant, 7, hidden, compute="bfloat16", rng=rng)
     call = draw_call(rng, layer, T=4, B=5)
     clean, _ = layer(*call.arguments)
     call.x[1, 3, 2] = value
     y, _ = layer(*call.arguments)
     assert not np.array_equal(y[1:, 3], clean[1:, 3])
-    assert np.isnan(y[1:, 3]).all() == np.isnan(value)
+    assert np.isnan(y[1:, 3]).all() if np.isnan(value) else not np.isnan(y).any()
     np.testing.assert_array_equal(np.delete(y, 3, axis=1), np.delete(clean, 3, axis=1))
 
 

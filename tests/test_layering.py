@@ -207,7 +207,11 @@ OPTIONAL: dict[str, dict[str, bool]] = {
     "safetensors": {"checkpoint": False},
     "threadpoolctl": {"train": False},
     "matplotlib": {"bench/plot": False},
-    "torch": {"bench/subjects/pytorch": False, "bench/subjects/pytorch_cell": False},
+    "torch": {
+        "bench/subjects/pytorch": False,
+        "bench/subjects/pytorch_cell": False,
+        "bench/subjects/pytorch_int8": False,
+    },
     "onnx": {"bench/subjects/onnx_runtime": False},
     "onnxruntime": {"bench/subjects/onnx_runtime": False},
 }

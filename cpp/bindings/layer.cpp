@@ -279,6 +279,8 @@ Spec make_spec(const std::string& cell, index input_size, index hidden_size, ind
 
 std::unique_ptr<PyLayer> make_layer(const std::string& dtype, const Spec& spec) {
   if (is_single(dtype)) return std::make_unique<LayerOf<float>>(spec);
+  if (spec.compute != Compute::native)
+    throw py::value_error("compute needs dtype float32, got " + dtype);
   return std::make_unique<LayerOf<double>>(spec);
 }
 

@@ -29,11 +29,13 @@ struct Native {
   static constexpr bool native = true;  // rows of the user's arrays are operands as they are
   static constexpr bool trains = true;
 
-  // The tape's gradients, which products read, and its gates.
+  // The tape's gradients, which products read; its gates; and those that carry a state on.
   static Vec<T> get(const T* p) { return load(p); }
   static void put(T* p, Vec<T> v) { store(p, v); }
   static Vec<T> get_gate(const T* p) { return load(p); }
   static void put_gate(T* p, Vec<T> v) { store(p, v); }
+  static Vec<T> get_carry(const T* p) { return load(p); }
+  static void put_carry(T* p, Vec<T> v) { store(p, v); }
   static Vec<T> spread(const T* word) { return broadcast(*word); }
   static Vec<T> word(const Vec<T>* parts, Scale = {}) { return parts[0]; }
   static Vec<T> part(Vec<T> words, long) { return words; }
@@ -42,9 +44,9 @@ struct Native {
 
 // Rounded to the nearest upper half, ties to even; NaN stays NaN.
 inline Vec<float> rounded(Vec<float> v) {
-  const IntVec<float> bits = (IntVec<float>)v;
-  const IntVec<float> nearest = bits + 0x7fff + (bits >> 16 & 1), quiet = bits | 0x400000;
-  return (Vec<float>)((v == v ? nearest : quiet) & ~0xffff);
+  typedef uint32_t Bits __attribute__((vector_size(vector_bytes)));
+  const Bits bits = (Bits)v, nearest = bits + 0x7fff + (bits >> 16 & 1), quiet = bits | 0x400000;
+  return (Vec<float>)((v == v ? nearest : quiet) & 0xffff0000);
 }
 
 // A word in every lane: bits, whatever they would mean as a number.
@@ -78,7 +80,7 @@ struct BFloat16 {
     return (Vec<float>)(__builtin_convertvector(halves, IntVec<float>) << 16);
   }
   static void put(uint16_t* p, Vec<float> v) { store_narrowed(p, v); }
-  // Gates lie about one, where halves are eight times finer than bfloat16: 1 - f needs that.
+  // Gates lie below one, where halves are eight times finer than bfloat16.
   static Vec<float> get_gate(const uint16_t* p) { return from_halves(p); }
   static void put_gate(uint16_t* p, Vec<float> v) {
     constexpr float most = 65504;  // the largest half
@@ -88,6 +90,9 @@ struct BFloat16 {
   static void make_row(const float* row, long columns, float* words) {
     put_row<BFloat16>(row, columns, words);
   }
+  // A gate near one is a factor of many steps: what it lacks of one is kept.
+  static Vec<float> get_carry(const uint16_t* p) { return 1.0f - from_halves(p); }
+  static void put_carry(uint16_t* p, Vec<float> v) { store_halves(p, 1.0f - v); }
   static Vec<float> spread(const float* word) { return (Vec<float>)spread_bits(word); }
   static Vec<float> word(const Vec<float>* parts, Scale = {}) {
     const IntVec<float> low = (IntVec<float>)rounded(parts[0]) >> 16 & 0xffff;
@@ -166,6 +171,7 @@ struct Int8Base {
 
   static Vec<float> get_gate(const float* p) { return load(p); }
   static void put_gate(float* p, Vec<float> v) { store(p, v); }
+  static void put_carry(float* p, Vec<float> v) { store(p, v); }
 };
 
 #if defined(RNNFAST_BYTE_PRODUCTS)

@@ -21,6 +21,7 @@ Sizes sizes(const Size& s) {
   n.packed_forward = plan.size();
   n.panels = plan.panels();
   n.gates_per_row = plan.panels() * tape_words<Format>(layout.width<Real>());
+  if (Cell::keeps_between) n.between_per_row = plan.panels() * layout.width<Real>();
   n.input_per_row = plan.panels() * First::x.count * lanes<Real>;
   if (Format::trains) n.packed_backward = BackwardPlan<Cell>(s).size();
   n.padded_hidden = padded<Real>(s.hidden);

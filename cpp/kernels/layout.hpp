@@ -56,15 +56,16 @@ inline constexpr Slots all_blocks{0, block_vectors};
 
 // For a tile `at` of a one-gate panel, a Place or a Moment: calls f(m, unit, gates, sum) for every
 // block of units and every row, where `unit` is the block's first, `gates` its vectors in a tape of
-// `vectors` to a panel, and `sum` its vector in `acc`.
+// `vectors` to a panel, whose row `tape_row` is the tile's first, and `sum` its vector in `acc`.
 template <class Real, int vectors, class At, class Element, class Sum, class F>
-inline void for_each_unit(const At& at, long units, Element* tape, long tape_rows, Sum* acc, F f) {
+inline void for_each_unit(const At& at, long tape_row, long units, Element* tape, long tape_rows,
+                          Sum* acc, F f) {
   constexpr Layout columns = one_gate_layout(0);
   constexpr long width = vectors * lanes<Real>;
   const int blocks = columns.vectors_of<Real>(at.panel, units);
   for (int v = 0; v < blocks; ++v) {
     const long unit = columns.unit<Real>(at.panel, v);
-    Element* gates = tape + (unit / lanes<Real> * tape_rows + at.tape_row) * width;
+    Element* gates = tape + (unit / lanes<Real> * tape_rows + tape_row) * width;
     for (int m = 0; m < at.rows; ++m, gates += width)
       f(m, unit, gates, acc + m * columns.width<Real>() + v * lanes<Real>);
   }

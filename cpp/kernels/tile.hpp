@@ -15,8 +15,8 @@ namespace rnnfast::RNNFAST_ISA {
 inline constexpr int max_rows = 8;
 inline constexpr int max_vectors = 4;
 
-// The longest sum formed in one accumulator. Rounding errors grow with its length; blocks are
-// added to each other in memory, as a blocked BLAS does.
+// Words of the longest sum formed in one accumulator. Rounding errors grow with its length; blocks
+// are added to each other in memory, as a blocked BLAS does.
 inline constexpr long chain = 256;
 
 // A left operand: `repeat` pieces of k words, `jump` apart; rows `row` apart.
@@ -175,7 +175,7 @@ MultiplyTile<typename Format::Real> multiply_of(int vectors, int rows) {
   }
 }
 
-// One pass: the whole operand, cut so that no accumulator sums more than `chain` products.
+// One pass: the whole operand, cut so that no accumulator sums more than `chain` words.
 template <class Real>
 inline void multiply_pass(MultiplyTile<Real> tile, const LeftOperand<Real>& left, const Real* w,
                           int width, Real* acc, long acc_row, Ahead& ahead) {

@@ -258,13 +258,17 @@ struct GradientProduct {
   long panel_sums() const { return tape.slots.count * (k + 1) * lanes<Real>; }
   // Scratch of a thread: sums of its panels, columns, and for joining lines and the tape.
   long column_space() const {
-    return tokens ? 0 : blocks_of(k, highest_tile(tape.slots.count)) * gradient_rows * max_rows;
+    return tokens ? 0
+                  : blocks_of(k, highest_tile(tape.slots.count)) * words_of<Format>(gradient_rows) *
+                        max_rows;
   }
   long line_space() const {
     return Format::native || tokens ? 0 : copy_block * (padded<Real>(k) + max_rows);
   }
   long tape_space() const {
-    return Format::native || tokens ? 0 : gradient_rows * tape.layout.template width<Real>();
+    return Format::native || tokens
+               ? 0
+               : words_of<Format>(gradient_rows) * tape.layout.template width<Real>();
   }
   long scratch(int threads) const {
     return blocks_of(panels(), threads) * panel_sums() + column_space() + line_space() +
@@ -321,8 +325,10 @@ struct GradientProduct {
                    Real* sums, Real* space) const {
     const Slots s = slots(panel);
     const int height = highest_tile(s.count);
-    if (copies && columns.height != height) columns = copy_columns(chunk, k, height, space);
-    add_chunk<Format>(columns, gradients(panel), width(), s.count, k, sums);
+    const bool copied = copies && height == highest_tile(tape.slots.count);
+    if (copied && columns.height != height) columns = copy_columns(chunk, k, height, space);
+    add_chunk<Format>(copied ? columns : Columns<Real>{chunk}, gradients(panel), width(), s.count,
+                      k, sums);
   }
 
   // The same for operands and a tape that have to be joined to words.

@@ -73,9 +73,7 @@ Track<Real> new_track(const TrackCall<Real>& a, const Sizes& sizes, bool record)
                 a.spec.output(), sizes.padded_output);
   if (record) t.c0 = initial_cells(a, sizes);
   if (record && traits.has_cell_state) t.cells = buffer<Real>(n, sizes.padded_hidden);
-  if (record || traits.needs_operand)
-    t.gates =
-        buffer<Real>(record ? a.sequences.timeline(false).taped() : width, sizes.gates_per_row);
+  if (record) t.gates = buffer<Real>(a.sequences.timeline(false).taped(), sizes.gates_per_row);
   if (traits.needs_operand) t.operand = buffer<Real>(record ? n : width, sizes.padded_hidden);
   return t;
 }
@@ -112,13 +110,14 @@ void run_track(const TrackCall<Real>& a, Track<Real>* record, Lease& lease) {
   }
   const Plan plan = plan_for(a.spec, size, sizes, sizeof(Real), a.sequences, a.in.tokens != nullptr,
                              lease.threads());
+  const auto between = buffer<Real>(a.sequences.width(), sizes.between_per_row);
   const auto scratch =
       buffer<Real>(plan.threads, k.forward_scratch(size, a.sequences.timeline(false).rows(0)));
   Forward<Real> f{
       .size = size,
       .time = a.sequences.timeline(a.reverse()),
-      .weights = packed ? Weights<const Real>{}
-                        : weights(a.spec, a.call.parameters, a.layer, a.direction),
+      .weights =
+          packed ? Weights<const Real>{} : weights(a.spec, a.call.parameters, a.layer, a.direction),
       .packed = packed,
       .x = a.in.x,
       .tokens = a.in.tokens,
@@ -126,6 +125,7 @@ void run_track(const TrackCall<Real>& a, Track<Real>* record, Lease& lease) {
       .c = c.data(),
       .y = a.y,
       .gates = t.gates.data(),
+      .between = between.data(),
       .cells = t.cells.data(),
       .operand = t.operand.data(),
       .scratch = scratch.data(),

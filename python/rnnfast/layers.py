@@ -213,7 +213,8 @@ class Layer(Parametrized):
         Notes
         -----
         Sums are formed in another order than in the whole-sequence call: results agree with it
-        to rounding. Use :meth:`stream` to continue a sequence bit for bit.
+        to rounding, that of float32 also with ``compute="bfloat16"``, since the parameters are read
+        as they are. Use :meth:`stream` to continue a sequence bit for bit.
         """
         return self._core.step(self._flat, x, state, num_threads)
 

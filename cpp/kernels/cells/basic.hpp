@@ -60,6 +60,7 @@ struct Basic {
   using Real = F::Real;
   using First = BasicPhase<F>;
   static constexpr bool two_phases = false;
+  static constexpr bool keeps_between = false;
   static constexpr bool carries = false;
   static constexpr Slots dx = all_blocks, dh = all_blocks;
 

@@ -38,7 +38,7 @@ struct GruGates {
       auto* gates = elements<F>(f.gates) + (at.panel * at.tape_rows + at.tape_row + m) * 4 * w;
       F::put_gate(gates, n);
       F::put_gate(gates + w, r);
-      F::put_gate(gates + 2 * w, z);
+      F::put_carry(gates + 2 * w, z);
       F::put_gate(gates + 3 * w, s);
     }
   }
@@ -50,13 +50,15 @@ struct Gru {
   using Real = F::Real;
   using First = GruGates<F>;
   static constexpr bool two_phases = false;
+  static constexpr bool keeps_between = false;
   static constexpr bool carries = true;
   static constexpr Slots dx{0, 3}, dh{1, 3};
 
   static void derive(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
     constexpr long w = lanes<Real>;
     const auto row = [&](int m, long unit, F::Element* tape, const Real* sum) {
-      const Vec<Real> n = F::get_gate(tape), r = F::get_gate(tape + w), z = F::get_gate(tape + 2 * w);
+      const Vec<Real> n = F::get_gate(tape), r = F::get_gate(tape + w),
+                      z = F::get_carry(tape + 2 * w);
       const Vec<Real> s = F::get_gate(tape + 3 * w), dh = load(sum);
       const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, g.size.hidden - unit);
       const Vec<Real> dn = dh * (Real{1} - z) * (Real{1} - n * n);
@@ -66,7 +68,8 @@ struct Gru {
       F::put(tape + 3 * w, dn * r);
       store(g.dh + (at.b + m) * padded<Real>(g.size.output) + unit, dh * z);
     };
-    for_each_unit<Real, 4>(at, g.size.hidden, elements<F>(g.gates), g.time.taped(), acc, row);
+    for_each_unit<Real, 4>(at, at.tape_row, g.size.hidden, elements<F>(g.gates), g.time.taped(),
+                           acc, row);
   }
 };
 

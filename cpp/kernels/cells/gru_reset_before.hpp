@@ -14,7 +14,7 @@
 
 namespace rnnfast::RNNFAST_ISA {
 
-// Leaves W_in x_t + b_in, r and z in the tape (or its one-step stand-in) and r ∘ h in the operand.
+// Leaves W_in x_t + b_in, r and z for the second phase, and r ∘ h in the operand.
 template <class F>
 struct ResetGates {
   using Format = F;
@@ -31,14 +31,14 @@ struct ResetGates {
   static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
     constexpr long w = lanes<Real>;
     const long unit = at.panel * w;
-    auto* gates = elements<F>(f.gates) + (at.panel * at.tape_rows + at.tape_row) * 3 * w;
+    Real* gates = f.between + (at.panel * f.time.rows(0) + at.b) * 3 * w;
     Real* operand = f.operand + at.tape_row * padded<Real>(f.size.hidden) + unit;
     for (int m = 0; m < at.rows; ++m, acc += 3 * w, gates += 3 * w) {
       const Vec<Real> r = sigmoid<Real>(load(acc + w));
       const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, f.size.hidden - unit);
-      F::put_gate(gates, load(acc));
-      F::put_gate(gates + w, r);
-      F::put_gate(gates + 2 * w, sigmoid<Real>(load(acc + 2 * w)));
+      store(gates, load(acc));
+      store(gates + w, r);
+      store(gates + 2 * w, sigmoid<Real>(load(acc + 2 * w)));
       store(operand + m * padded<Real>(f.size.hidden), r * h);
     }
   }
@@ -58,22 +58,26 @@ struct Candidate {
   static const Real* bias(const Weights<const Real>& w) { return w.b_hh; }
 
   static void start(const Forward<Real>& f, const Place<Real>& at, Real* acc) {
-    const auto row = [](int, long, const F::Element* tape, Real* sum) {
-      store(sum, load(sum) + F::get_gate(tape));
+    const auto row = [](int, long, const Real* gates, Real* sum) {
+      store(sum, load(sum) + load(gates));
     };
-    for_each_unit<Real, 3>(at, f.size.hidden, elements<F>(f.gates), at.tape_rows, acc, row);
+    for_each_unit<Real, 3>(at, at.b, f.size.hidden, f.between, f.time.rows(0), acc, row);
   }
 
   static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
     constexpr long w = lanes<Real>;
-    const auto row = [&](int m, long unit, F::Element* tape, const Real* sum) {
+    const auto row = [&](int m, long unit, const Real* gates, const Real* sum) {
       const long left = f.size.hidden - unit;
-      const Vec<Real> n = tanh<Real>(load(sum));
+      const Vec<Real> n = tanh<Real>(load(sum)), z = load(gates + 2 * w);
       const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, left);
+      store_first(f.y.at(at.t, at.b + m) + unit, n + z * (h - n), left);
+      if (!f.record) return;
+      auto* tape = elements<F>(f.gates) + (unit / w * at.tape_rows + at.tape_row + m) * 3 * w;
       F::put_gate(tape, n);
-      store_first(f.y.at(at.t, at.b + m) + unit, n + F::get_gate(tape + 2 * w) * (h - n), left);
+      F::put_gate(tape + w, load(gates + w));
+      F::put_carry(tape + 2 * w, z);
     };
-    for_each_unit<Real, 3>(at, f.size.hidden, elements<F>(f.gates), at.tape_rows, acc, row);
+    for_each_unit<Real, 3>(at, at.b, f.size.hidden, f.between, f.time.rows(0), acc, row);
   }
 };
 
@@ -84,6 +88,7 @@ struct GruResetBefore {
   using First = ResetGates<F>;
   using Second = Candidate<F>;
   static constexpr bool two_phases = true;
+  static constexpr bool keeps_between = true;
   static constexpr bool carries = true;
   static constexpr Slots dx{0, 3}, dh{1, 2};
 
@@ -94,13 +99,14 @@ struct GruResetBefore {
   static void derive(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {
     constexpr long w = lanes<Real>;
     const auto row = [&](int m, long unit, F::Element* tape, const Real* sum) {
-      const Vec<Real> n = F::get_gate(tape), z = F::get_gate(tape + 2 * w), dh = load(sum);
+      const Vec<Real> n = F::get_gate(tape), z = F::get_carry(tape + 2 * w), dh = load(sum);
       const Vec<Real> h = load_first(at.h_prev + m * at.h_row + unit, g.size.hidden - unit);
       F::put(tape, dh * (Real{1} - z) * (Real{1} - n * n));
       F::put(tape + 2 * w, dh * (h - n) * z * (Real{1} - z));
       store(carry(g, at, m, unit), dh * z);
     };
-    for_each_unit<Real, 3>(at, g.size.hidden, elements<F>(g.gates), g.time.taped(), acc, row);
+    for_each_unit<Real, 3>(at, at.tape_row, g.size.hidden, elements<F>(g.gates), g.time.taped(),
+                           acc, row);
   }
 
   static TapeColumns<F> second_tape(const Size& s, const TapeData<Real>& data) {
@@ -122,7 +128,8 @@ struct GruResetBefore {
       Real* dh = carry(g, at, m, unit);
       store(dh, load(dh) + d * r);
     };
-    for_each_unit<Real, 3>(at, g.size.hidden, elements<F>(g.gates), g.time.taped(), acc, row);
+    for_each_unit<Real, 3>(at, at.tape_row, g.size.hidden, elements<F>(g.gates), g.time.taped(),
+                           acc, row);
   }
 };
 

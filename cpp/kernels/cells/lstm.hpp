@@ -45,7 +45,7 @@ struct LstmGates {
       store(f.cells + (at.tape_row + m) * hidden + unit, c);
       auto* gates = elements<F>(f.gates) + (at.panel * at.tape_rows + at.tape_row + m) * 4 * n;
       F::put_gate(gates, i);
-      F::put_gate(gates + n, forget);
+      F::put_carry(gates + n, forget);
       F::put_gate(gates + 2 * n, g);
       F::put_gate(gates + 3 * n, o);
     }
@@ -83,6 +83,7 @@ struct LstmCell {
   using First = LstmGates<F, projected>;
   using Second = Projection<F>;
   static constexpr bool two_phases = projected;
+  static constexpr bool keeps_between = false;
   static constexpr bool carries = false;
   static constexpr Slots dx{0, 4}, dh{0, 4};
 
@@ -91,7 +92,7 @@ struct LstmCell {
     constexpr long n = lanes<Real>;
     const long hidden = padded<Real>(g.size.hidden);
     const auto row = [&](int m, long unit, F::Element* tape, const Real* sum) {
-      const Vec<Real> i = F::get_gate(tape), forget = F::get_gate(tape + n);
+      const Vec<Real> i = F::get_gate(tape), forget = F::get_carry(tape + n);
       const Vec<Real> candidate = F::get_gate(tape + 2 * n), o = F::get_gate(tape + 3 * n);
       const Vec<Real> t = tanh<Real>(load(g.cells + (at.tape_row + m) * hidden + unit));
       const Vec<Real> dm = load(sum);
@@ -103,7 +104,8 @@ struct LstmCell {
       F::put(tape + 2 * n, dc * i * (Real{1} - candidate * candidate));
       F::put(tape + 3 * n, dm * t * o * (Real{1} - o));
     };
-    for_each_unit<Real, 4>(at, g.size.hidden, elements<F>(g.gates), g.time.taped(), acc, row);
+    for_each_unit<Real, 4>(at, at.tape_row, g.size.hidden, elements<F>(g.gates), g.time.taped(),
+                           acc, row);
   }
 
   static void derive(const Backward<Real>& g, const Moment<Real>& at, const Real* acc) {

@@ -83,7 +83,7 @@ def command(
     ] = None,
     seq_length: Annotated[int, typer.Option(min=1, help="Time steps.")] = grid.SEQ_LENGTH,
     dtype: Annotated[
-        Dtype, typer.Option(help="Element type, or of products alone.")
+        Dtype, typer.Option(help="Element type, or that of products alone (bfloat16, int8).")
     ] = Dtype.FLOAT32,
     threads: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Threads for every library.")
