@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import nox
 
 nox.options.envdir = "build/nox"
@@ -9,6 +11,8 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "tests"]
 
 TORCH = "torch==2.13.0"  # as in .ci/run: the newest may bring gigabytes of CUDA packages
+PRESETS = ["asan", "tsan", "dev", "arm"]
+ARM_TOOLS = ["aarch64-linux-gnu-g++", "qemu-aarch64-static"]
 ENVIRONMENT = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
 
 
@@ -45,9 +49,11 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
-@nox.parametrize("preset", ["asan", "tsan", "dev"], ids=["asan", "tsan", "dev"])
+@nox.parametrize("preset", PRESETS, ids=PRESETS)
 def cpp(session: nox.Session, preset: str) -> None:
-    """Run the C++ tests, under sanitizers and without."""
+    """Run the C++ tests, under sanitizers and without, and those for Arm under emulation."""
+    if preset == "arm" and not all(map(shutil.which, ARM_TOOLS)):
+        session.skip(f"needs {' and '.join(ARM_TOOLS)}")
     session.install("cmake>=3.25", "ninja")
     options = ["-G", "Ninja", "-D", "RNNFAST_BUILD_MODULE=OFF"]
     session.run("cmake", "--preset", preset, *options)
