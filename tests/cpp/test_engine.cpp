@@ -1,10 +1,12 @@
 // Whole layers, forward and backward, for every cell and instruction set: the same bits whatever
-// the number of threads, and the same numbers whatever the instruction set. Run under the
-// sanitizers, this is what shows them the kernels.
+// the number of threads, the same numbers whatever the instruction set and format, and gradients
+// that are those of the forward pass. Run under the sanitizers and the emulator, this is what shows
+// them the kernels.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <numeric>
 
 #include "../../cpp/network/engine.hpp"
 #include "check.hpp"
@@ -29,7 +31,7 @@ struct Data {
   std::vector<Real> parameters, x, h, c, dy, dh, dc;
   std::vector<int32_t> tokens;
   std::vector<index> lengths;
-  std::unique_ptr<uint8_t[]> reset;
+  std::vector<uint8_t> reset;
 
   Data(const Problem& p, test::Random& random) {
     const Spec& s = p.spec;
@@ -43,7 +45,7 @@ struct Data {
     dc = normal<Real>(random, tracks * s.hidden);
     for (index i = 0; p.tokens && i < rows; ++i)
       tokens.push_back(static_cast<int32_t>(integer(random, 0, s.input - 1)));
-    reset = std::make_unique<uint8_t[]>(rows);
+    reset.resize(rows);
     for (index i = 0; i < rows; ++i) reset[i] = integer(random, 0, 4) == 0;
     for (index b = 0; b < p.batch; ++b) lengths.push_back(integer(random, 0, p.steps));
     lengths[p.batch / 2] = p.steps;
@@ -99,7 +101,7 @@ Results<Real> train(const Problem& p, const Data<Real>& d, int threads) {
   Results<Real> r(p, d);
   const bool cell = p.spec.traits().has_cell_state;
   Lease lease(threads, never);
-  Tape<Real> tape(sequences_of(p, d.lengths.data(), d.reset.get()), p.spec, 77);
+  Tape<Real> tape(sequences_of(p, d.lengths.data(), d.reset.data()), p.spec, 77);
   forward(p.spec, forward_call(p, d, r), tape.sequences, &tape, lease);
   BackwardCall<Real> call{};
   call.parameters = d.parameters.data();
@@ -122,7 +124,7 @@ Results<Real> infer(const Problem& p, const Data<Real>& d, int threads, bool pac
     network = pack(p.spec, d.parameters.data(), lease);
     call.packed = &network;
   }
-  const Sequences order = sequences_of(p, d.lengths.data(), d.reset.get());
+  const Sequences order = sequences_of(p, d.lengths.data(), d.reset.data());
   forward(p.spec, call, order, static_cast<Tape<Real>*>(nullptr), lease);
   return r;
 }
@@ -134,8 +136,8 @@ bool same_bits(const std::vector<Real>& a, const std::vector<Real>& b) {
 }
 
 // The largest difference beside the largest element; huge where anything is not finite.
-template <class Real>
-double distance(const std::vector<Real>& a, const std::vector<Real>& b) {
+template <class A, class B>
+double distance(const std::vector<A>& a, const std::vector<B>& b) {
   double most = 1e-30, apart = 0;
   for (size_t i = 0; i < a.size(); ++i) {
     if (!std::isfinite(a[i]) || !std::isfinite(b[i])) return 1e30;
@@ -177,6 +179,44 @@ void check_inference(const Problem& p, const Data<Real>& d, const Results<Real>&
   }
 }
 
+// Beside float64 with the same numbers; the limits are three to four times what rounding loses.
+void check_precision(const Problem& p, uint64_t seed, Results<float>& one) {
+  constexpr double near[] = {1e-5, 1e-1, 3e-1};                   // native, bfloat16, int8
+  const size_t arrays = p.spec.compute == Compute::int8 ? 3 : 7;  // int8 has no gradients
+  Problem precise = p;
+  precise.spec.compute = Compute::native;
+  test::Random random(seed);
+  Results<double> exact = train(precise, Data<double>(precise, random), 1);
+  const auto a = one.all();
+  const auto b = exact.all();
+  for (size_t i = 0; i < arrays; ++i)
+    expect(distance(*a[i], *b[i]) < near[static_cast<int>(p.spec.compute)], p, "precision");
+}
+
+double dot(const std::vector<double>& a, const std::vector<double>& b) {
+  return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
+}
+
+// What the gradients are of, so far along the direction v: the outputs' product with theirs.
+double objective(const Problem& p, Data<double> d, const Data<double>& v, double far) {
+  for (auto part :
+       {&Data<double>::parameters, &Data<double>::x, &Data<double>::h, &Data<double>::c})
+    for (size_t i = 0; i < (d.*part).size(); ++i) (d.*part)[i] += far * (v.*part)[i];
+  const Results<double> r = train(p, d, 1);
+  return dot(r.y, d.dy) + dot(r.h, d.dh) + dot(r.c, d.dc);
+}
+
+// The slope along a random direction, beside a central difference.
+void check_gradients(const Problem& p, const Data<double>& d, const Results<double>& r) {
+  test::Random random(500);
+  const Data<double> v(p, random);
+  const double far = 1e-5;
+  const double slope =
+      dot(r.dparameters, v.parameters) + dot(r.dx, v.x) + dot(r.dh, v.h) + dot(r.dc, v.c);
+  const double difference = (objective(p, d, v, far) - objective(p, d, v, -far)) / (2 * far);
+  expect(std::abs(slope - difference) < 1e-6 * std::abs(slope), p, "gradients");
+}
+
 template <class Real>
 void check_problem(const Problem& p, uint64_t seed) {
   test::Random random(seed);
@@ -186,6 +226,10 @@ void check_problem(const Problem& p, uint64_t seed) {
     use(set.name);
     auto one = std::make_unique<Results<Real>>(train(p, d, 1));
     check_threads(p, d, *one);
+    if constexpr (sizeof(Real) == 8)
+      check_gradients(p, d, *one);
+    else
+      check_precision(p, seed, *one);
     if (p.spec.dropout == 0) check_inference(p, d, *one);
     if (!first) {
       first = std::move(one);
@@ -208,6 +252,7 @@ void check_bytes(Problem p, uint64_t seed) {
   for (const InstructionSet& set : instruction_sets()) {
     use(set.name);
     auto one = std::make_unique<Results<float>>(infer(p, d, 1, false));
+    check_precision(p, seed, *one);
     for (int threads : {1, 2, 3})
       expect(same_bits(infer(p, d, threads, true).y, one->y), p, "threads and packing");
     if (!first)
