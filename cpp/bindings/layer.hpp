@@ -32,12 +32,12 @@ class PyLayer {
   // (y, state, tape or None); parameters are not read, and may be None, where `packed` is given
   virtual py::tuple forward(py::handle parameters, py::handle x, py::handle state,
                             py::handle lengths, py::handle reset, bool record, uint64_t seed,
-                            py::handle num_threads, const PyPacked* packed) const = 0;
+                            py::handle num_threads, py::handle packed) const = 0;
   // (dx or None, dstate, dparameters: `out`, or new where that is None)
   virtual py::tuple backward(py::array parameters, PyTape& tape, py::handle dy, py::handle dstate,
                              py::handle out, bool input_gradient, py::handle num_threads) const = 0;
   virtual py::tuple step(py::handle parameters, py::handle x, py::handle state,
-                         py::handle num_threads, const PyPacked* packed) const = 0;
+                         py::handle num_threads, py::handle packed) const = 0;
   virtual std::unique_ptr<PyPacked> pack(py::array parameters, py::handle num_threads) const = 0;
 };
 

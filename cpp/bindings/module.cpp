@@ -82,11 +82,11 @@ PYBIND11_MODULE(_core, m) {
       .def("parameters", &PyLayer::parameters)
       .def("forward", &PyLayer::forward, py::arg("parameters"), py::arg("x"), py::arg("state"),
            py::arg("lengths"), py::arg("reset"), py::arg("record"), py::arg("seed"),
-           py::arg("num_threads"), py::arg("packed") = nullptr)
+           py::arg("num_threads"), py::arg("packed"))
       .def("backward", &PyLayer::backward, py::arg("parameters"), py::arg("tape"), py::arg("dy"),
            py::arg("dstate"), py::arg("out"), py::arg("input_gradient"), py::arg("num_threads"))
       .def("step", &PyLayer::step, py::arg("parameters"), py::arg("x"), py::arg("state"),
-           py::arg("num_threads"), py::arg("packed") = nullptr)
+           py::arg("num_threads"), py::arg("packed"))
       .def("pack", &PyLayer::pack, py::arg("parameters"), py::arg("num_threads"));
 
   m.def("isa", [] { return current().name; });

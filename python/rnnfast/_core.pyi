@@ -39,7 +39,7 @@ class Layer:
         record: bool,
         seed: int,
         num_threads: int | None,
-        packed: Packed | None = None,
+        packed: Packed | None,
     ) -> tuple[_Array, Any, Tape | None]: ...
     def backward(
         self,
@@ -57,7 +57,7 @@ class Layer:
         x: Any,
         state: Any,
         num_threads: int | None,
-        packed: Packed | None = None,
+        packed: Packed | None,
     ) -> tuple[_Array, Any]: ...
     def pack(self, parameters: _Array, num_threads: int | None) -> Packed: ...
 

@@ -216,7 +216,7 @@ class Layer(Parametrized):
         to rounding, that of float32 also with ``compute="bfloat16"``, since the parameters are read
         as they are. Use :meth:`stream` to continue a sequence bit for bit.
         """
-        return self._core.step(self._flat, x, state, num_threads)
+        return self._core.step(self._flat, x, state, num_threads, None)
 
     def stream(
         self, batch: int = 1, state: State = None, *, num_threads: int | None = None
