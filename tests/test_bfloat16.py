@@ -152,6 +152,15 @@ def test_long_memories_keep_their_gradients(
             assert distance(v, plain[name]) < 0.05, name
 
 
+@pytest.mark.parametrize("variant", ["lstm", "lstm-proj", "gru", "gru-before"])
+def test_closed_gates_have_gradients(variant: str, isa: str, rng: np.random.Generator) -> None:
+    layer = build(rnnfast, variant, 4, 16, compute="bfloat16", rng=rng)
+    layer.parameters["bias_ih_l0"][16:32] = -10.0  # the forget gate, the update gate
+    call = draw_call(rng, layer, T=3, B=9)
+    plain = outcome(twin(rnnfast, layer, np.float32), call)["dbias_ih_l0"][16:32]
+    assert distance(outcome(layer, call)["dbias_ih_l0"][16:32], plain) < 0.05
+
+
 def test_rounding_is_to_nearest_even(isa: str) -> None:
     units = 16
     layer = rnnfast.RNN(units, units, nonlinearity="identity", bias=False, compute="bfloat16")

@@ -183,7 +183,7 @@ USES = {
     "options": {"_core", "flat"},
     "parameters": {"_core", "flat", "options"},
     "stream": {"_core", "flat", "options"},
-    "quantized": {"_core", "flat", "options", "stream"},
+    "quantized": {"_core", "flat", "options", "parameters", "stream"},
     "layers": {"_core", "flat", "parameters", "quantized", "stream"},
     "reference": set(),
     "nn": {"flat"},

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import rnnfast
-from cases import VARIANTS, Array, build, draw_call, pair, twin
+from cases import VARIANTS, Array, build, draw_call, forced, pair, twin
 from rnnfast import reference
 
 COMPUTE = "int8"
@@ -59,6 +59,23 @@ def test_close_to_the_layer(
     ):
         assert v.shape == w.shape and v.dtype == np.float32
         assert np.linalg.norm(v - w) < 2 * RELATIVE * np.linalg.norm(w)
+
+
+@pytest.mark.parametrize(("T", "B"), [(150, 1), (3, 70)])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_long_and_wide_calls(
+    variant: str, T: int, B: int, isa: str, rng: np.random.Generator
+) -> None:
+    layer = build(rnnfast, variant, 37, 35, rng=rng)
+    call = draw_call(rng, layer, T, B)
+    assert layer.quantize().error(layer, *call.arguments, num_threads=2).relative < RELATIVE
+
+
+def test_the_largest_sum_does_not_overflow(isa: str) -> None:
+    layer = rnnfast.RNN(2**16, 1, nonlinearity="identity", bias=False)
+    layer.flat[...] = 0.5
+    y, _ = layer.quantize()(np.full((1, 1, 2**16), 0.25, np.float32))
+    assert y[0, 0, 0] == pytest.approx(2**13, rel=1e-5)
 
 
 @pytest.mark.parametrize("B", [1, 11])
@@ -184,6 +201,28 @@ def test_it_keeps_the_weights_it_was_made_of(rng: np.random.Generator) -> None:
         assert repr(again) == repr(quantized)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_copies_are_the_same_and_say_what_they_are(variant: str, rng: np.random.Generator) -> None:
+    layer = build(rnnfast, variant, 5, 12, rng=rng)
+    quantized = layer.quantize()
+    call = draw_call(rng, layer, T=3, B=2)
+    again = pickle.loads(pickle.dumps(quantized))
+    np.testing.assert_array_equal(again(*call.arguments)[0], quantized(*call.arguments)[0])
+    assert quantized.compute == again.compute == "int8"
+    options = repr(layer).split("(5, 12, ")[1].removesuffix(")")
+    expected = f"QuantizedLayer(5, 12, cell='{type(layer).__name__}', {options}, compute='int8')"
+    assert repr(quantized) == expected
+
+
+def test_it_stays_with_its_instruction_set(rng: np.random.Generator) -> None:
+    quantized = rnnfast.GRU(5, 12, rng=rng).quantize()
+    x = rng.standard_normal((6, 2, 5)).astype("f")
+    before, _ = quantized(x)
+    with quantized.stream(2) as stream, forced(rnnfast.info()["isas"][0]):
+        np.testing.assert_array_equal(quantized(x)[0], before)
+        np.testing.assert_array_equal(stream.push(x), before)
+
+
 def test_the_error_is_that_of_the_outputs(rng: np.random.Generator) -> None:
     layer = rnnfast.GRU(5, 12, rng=rng)
     quantized = layer.quantize()
@@ -233,5 +272,9 @@ def test_bad_calls_are_refused_in_the_layers_words() -> None:
         quantized.step(np.zeros((1, 3), "f"))
     with pytest.raises(ValueError, match="lstm: stream needs a layer that is not bidirectional"):
         quantized.stream()
+    with pytest.raises(ValueError, match="gru: num_threads is 0, expected 1 to 1024"):
+        rnnfast.GRU(3, 4).quantize().stream(num_threads=0)
+    with pytest.raises(TypeError, match="layer is a QuantizedLayer, expected an RNN, LSTM or GRU"):
+        rnnfast.QuantizedLayer(quantized)
     with pytest.raises(ValueError, match="lstm: lengths has dtype"):
         quantized(np.zeros((5, 1, 3), "f"), lengths="all")

@@ -53,6 +53,8 @@ class LayerOf final : public PyLayer {
                     py::handle reset, bool record, uint64_t seed, py::handle num_threads,
                     py::handle packed) const override {
     const int threads = thread_count_or_default(num_threads);
+    if (record && spec_.compute == Compute::int8)
+      throw py::value_error(std::string(name()) + ": int8 is for inference, it records nothing");
     const Input<Real> in = as_input<Real>(spec_, x);
     const auto initial = as_state<Real>(spec_, in.extent, "state", state);
     Sequences sequences = as_sequences(spec_, in.extent, lengths, reset);
@@ -164,7 +166,10 @@ class LayerOf final : public PyLayer {
   const char* name() const { return spec_.traits().name; }
 
   // The flat parameter buffer: a contiguous array of the layer's own type and count.
-  const Real* flat(const py::array& a) const {
+  const Real* flat(py::handle given) const {
+    if (!py::isinstance<py::array>(given))
+      throw py::type_error(std::string(name()) + ": the parameter buffer is no array");
+    const auto a = py::reinterpret_borrow<py::array>(given);
     if (!py::isinstance<py::array_t<Real, py::array::c_style>>(a) || a.size() != count_)
       throw py::value_error(std::string(name()) + ": the parameter buffer has shape " +
                             repr_shape(a) + " and dtype " + py::str(a.dtype()).cast<std::string>() +
@@ -177,7 +182,7 @@ class LayerOf final : public PyLayer {
                                  const StateArrays<Real>& initial, py::array_t<Real>& y,
                                  const NewState& final) const {
     return {
-        .parameters = packed.is_none() ? flat(parameters.cast<py::array>()) : nullptr,
+        .parameters = packed.is_none() ? flat(parameters) : nullptr,
         .packed = own_packed(packed),
         .x = in.x,
         .tokens = in.tokens,
@@ -251,9 +256,9 @@ Cell choose_cell(const std::string& name, bool projects, bool reset_after) {
 
 }  // namespace
 
-Compute compute_named(const std::string& name) {
+Compute compute_named(const char* argument, const std::string& name) {
   return value_named<Compute>(
-      "compute", name,
+      argument, name,
       {{"float32", Compute::native}, {"bfloat16", Compute::bfloat16}, {"int8", Compute::int8}});
 }
 
@@ -275,7 +280,7 @@ Spec make_spec(const std::string& cell, index input_size, index hidden_size, ind
                                                  {"relu", Nonlinearity::relu},
                                                  {"sigmoid", Nonlinearity::sigmoid},
                                                  {"identity", Nonlinearity::identity}}),
-      .compute = compute_named(compute),
+      .compute = compute_named("compute", compute),
   };
 }
 

@@ -23,7 +23,7 @@ std::vector<std::string> names_of(const std::vector<InstructionSet>& sets) {
 std::vector<InstructionSet> distinct_sets(const std::string& compute) {
   std::vector<InstructionSet> sets;
   const auto kernels = [&](const InstructionSet& set) {
-    return &table<float>(set, compute_named(compute));
+    return &table<float>(set, compute_named("compute", compute));
   };
   for (const auto& set : instruction_sets())
     if (sets.empty() || kernels(set) != kernels(sets.back())) sets.push_back(set);

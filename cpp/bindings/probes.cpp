@@ -50,7 +50,7 @@ py::array activation(const std::string& name, const py::array& x) {
 
 double measure_fma_peak(const std::string& dtype, py::handle num_threads, double seconds) {
   const int threads = thread_count_or_default(num_threads);
-  const Compute compute = dtype == "float64" ? Compute::native : compute_named(dtype);
+  const Compute compute = dtype == "float64" ? Compute::native : compute_named("dtype", dtype);
   const bool single = compute != Compute::native || is_single(dtype);
   double rate = 0;
   without_gil(threads, [&](Lease& lease) {

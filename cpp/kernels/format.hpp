@@ -2,11 +2,12 @@
 //
 // Products run over words as large as a Real. A word holds `group` elements that follow each other
 // along the sum; a tile broadcasts words of the left operand, and every lane of a right vector is
-// a word. Accumulators, states and the cells' mathematics are Reals whatever the format.
+// a word. Biases, states and the cells' mathematics are Reals whatever the format.
 //
 //   Native<Real>   elements are Reals, a word is one of them
 //   BFloat16       elements are float's upper halves, rounded to nearest even; two to a word where
-//                  the instruction set multiplies such pairs, else one, widened
+//                  the instruction set multiplies such pairs, else one, widened. Gates, which no
+//                  product reads, lie in the tape as IEEE halves there
 //   Int8           for inference: integers from -127 to 127, by a scale for each row of weights and
 //                  for each row of the left operand; four to a word where the instruction set
 //                  multiplies bytes, else one, as a float
@@ -80,7 +81,8 @@ struct BFloat16 {
     return (Vec<float>)(__builtin_convertvector(halves, IntVec<float>) << 16);
   }
   static void put(uint16_t* p, Vec<float> v) { store_narrowed(p, v); }
-  // Gates lie below one, where halves are eight times finer than bfloat16.
+  // Gates lie below one, where halves are eight times finer than bfloat16; the one that does not,
+  // the product that a GRU's r scales, is bounded.
   static Vec<float> get_gate(const uint16_t* p) { return from_halves(p); }
   static void put_gate(uint16_t* p, Vec<float> v) {
     constexpr float most = 65504;  // the largest half
@@ -90,9 +92,14 @@ struct BFloat16 {
   static void make_row(const float* row, long columns, float* words) {
     put_row<BFloat16>(row, columns, words);
   }
-  // A gate near one is a factor of many steps: what it lacks of one is kept.
-  static Vec<float> get_carry(const uint16_t* p) { return 1.0f - from_halves(p); }
-  static void put_carry(uint16_t* p, Vec<float> v) { store_halves(p, 1.0f - v); }
+  // A gate near one is a factor of many steps: what it lacks of one is kept, with a minus sign.
+  static Vec<float> get_carry(const uint16_t* p) {
+    const Vec<float> v = from_halves(p);
+    return (IntVec<float>)v < 0 ? 1.0f + v : v;
+  }
+  static void put_carry(uint16_t* p, Vec<float> v) {
+    store_halves(p, v > 0.5f ? (Vec<float>)((IntVec<float>)(1.0f - v) | INT32_MIN) : v);
+  }
   static Vec<float> spread(const float* word) { return (Vec<float>)spread_bits(word); }
   static Vec<float> word(const Vec<float>* parts, Scale = {}) {
     const IntVec<float> low = (IntVec<float>)rounded(parts[0]) >> 16 & 0xffff;
@@ -118,8 +125,8 @@ struct BFloat16 : Native<float> {
 };
 #endif
 
-// The scale of numbers up to `most` as integers; `finite` is NaN where one of them was not finite,
-// and then so is all that the scale is multiplied by.
+// What scales numbers up to `most` to integers; NaN where one of them was not finite, and then so
+// is all that the scale is multiplied by.
 struct ByteScale {
   Vec<float> size, inverse;
 
@@ -133,31 +140,38 @@ struct ByteScale {
   }
 };
 
-inline Vec<float> magnitude(Vec<float> v) { return (Vec<float>)((IntVec<float>)v & 0x7fffffff); }
+// The largest magnitude of a row, and zero, or NaN where not all of it is finite.
+struct Extent {
+  float most = 0, finite = 0;
+
+  Extent(const float* row, long columns) {
+    Vec<float> mosts{}, finites{};
+    for (long c = 0; c < columns; c += lanes<float>) {
+      const Vec<float> v = load_first(row + c, columns - c);
+      const Vec<float> a = (Vec<float>)((IntVec<float>)v & INT32_MAX);
+      mosts = a > mosts ? a : mosts;
+      finites += v * 0.0f;
+    }
+    for (long i = 0; i < lanes<float>; ++i) {
+      most = mosts[i] > most ? mosts[i] : most;
+      finite += finites[i];
+    }
+  }
+};
 
 // One scale for a whole row.
 inline ByteScale row_scale(const float* row, long columns) {
-  Vec<float> most{}, finite{};
-  for (long c = 0; c < columns; c += lanes<float>) {
-    const Vec<float> v = load_first(row + c, columns - c), a = magnitude(v);
-    most = a > most ? a : most;
-    finite += v * 0.0f;
-  }
-  float largest = 0, sum = 0;
-  for (long i = 0; i < lanes<float>; ++i) {
-    largest = most[i] > largest ? most[i] : largest;
-    sum += finite[i];
-  }
-  return {broadcast(largest), broadcast(sum)};
+  const Extent extent(row, columns);
+  return {broadcast(extent.most), broadcast(extent.finite)};
 }
 
 // Lane i: the scale of row i of `rows`.
 inline ByteScale column_scale(const float* w, long row, long rows, long k) {
   Vec<float> most{}, finite{};
   for (long i = 0; i < rows; ++i) {
-    const ByteScale scale = row_scale(w + i * row, k);
-    most[i] = scale.size[0] * 127.0f;
-    finite[i] = scale.size[0] * 0.0f;
+    const Extent extent(w + i * row, k);
+    most[i] = extent.most;
+    finite[i] = extent.finite;
   }
   return {most, finite};
 }
@@ -169,7 +183,6 @@ struct Int8Base {
   static constexpr long header = 1;  // the row's scale
   static constexpr bool native = false, trains = false;
 
-  static Vec<float> get_gate(const float* p) { return load(p); }
   static void put_gate(float* p, Vec<float> v) { store(p, v); }
   static void put_carry(float* p, Vec<float> v) { store(p, v); }
 };
@@ -202,7 +215,7 @@ struct Int8 : Int8Base {
     return __builtin_convertvector((IntVec<float>)words << (24 - 8 * i) >> 24, Vec<float>);
   }
   static Sum multiply_add(Sum sum, IntVec<float> left, Vec<float> right) {
-    return (Sum)add_byte_products((__m512i)sum, (__m512i)left, (__m512i)right);
+    return add_byte_products(sum, left, (IntVec<float>)right);
   }
   // extras: the scales of all vectors, then the sums of 128 times their elements.
   static void make_extras(const Scale& scale, const float* w, long words, long stride, int v,

@@ -213,8 +213,9 @@ class Layer(Parametrized):
         Notes
         -----
         Sums are formed in another order than in the whole-sequence call: results agree with it
-        to rounding, that of float32 also with ``compute="bfloat16"``, since the parameters are read
-        as they are. Use :meth:`stream` to continue a sequence bit for bit.
+        to rounding. With ``compute="bfloat16"`` a step is computed in float32, since it reads the
+        parameters as they are; then they agree to bfloat16's rounding. Use :meth:`stream` to
+        continue a sequence bit for bit.
         """
         return self._core.step(self._flat, x, state, num_threads, None)
 
@@ -248,7 +249,10 @@ class Layer(Parametrized):
         return Stream(self, self._integer("batch", batch, 1), state, num_threads)
 
     def quantize(self) -> QuantizedLayer:
-        """Make an int8 copy for inference: a quarter of the bytes, and as much faster to read.
+        """Make an int8 copy for inference: a quarter of the bytes.
+
+        Faster where the processor multiplies bytes; elsewhere float32 products of the same integers
+        serve.
 
         Returns
         -------
@@ -288,9 +292,9 @@ class RNN(Layer):
     dtype : {"float32", "float64"}
         Type of parameters, states and results.
     compute : {"float32", "bfloat16"}
-        Precision of the products of a float32 layer. With ``"bfloat16"`` their operands and what
-        the tape keeps of the gates are rounded to bfloat16; sums, parameters, states and results
-        stay float32.
+        Precision of the products of a float32 layer. With ``"bfloat16"`` their operands, gradients
+        of gates among them, are rounded to it, and the gates that the tape keeps to at least as
+        many bits; sums, parameters, states and results stay float32.
     rng : int, Generator or None
         Source of the initial weights, U(±1/√H), and of dropout.
 
@@ -363,9 +367,9 @@ class LSTM(Layer):
     dtype : {"float32", "float64"}
         Type of parameters, states and results.
     compute : {"float32", "bfloat16"}
-        Precision of the products of a float32 layer. With ``"bfloat16"`` their operands and what
-        the tape keeps of the gates are rounded to bfloat16; sums, parameters, states and results
-        stay float32.
+        Precision of the products of a float32 layer. With ``"bfloat16"`` their operands, gradients
+        of gates among them, are rounded to it, and the gates that the tape keeps to at least as
+        many bits; sums, parameters, states and results stay float32.
     rng : int, Generator or None
         Source of the initial weights, U(±1/√H), and of dropout.
 
@@ -437,9 +441,9 @@ class GRU(Layer):
     dtype : {"float32", "float64"}
         Type of parameters, states and results.
     compute : {"float32", "bfloat16"}
-        Precision of the products of a float32 layer. With ``"bfloat16"`` their operands and what
-        the tape keeps of the gates are rounded to bfloat16; sums, parameters, states and results
-        stay float32.
+        Precision of the products of a float32 layer. With ``"bfloat16"`` their operands, gradients
+        of gates among them, are rounded to it, and the gates that the tape keeps to at least as
+        many bits; sums, parameters, states and results stay float32.
     rng : int, Generator or None
         Source of the initial weights, U(±1/√H), and of dropout.
 

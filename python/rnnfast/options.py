@@ -110,7 +110,7 @@ class Options(Named, ABC):
 
     # The compiled half.
 
-    def _make_core(self, compute: str | None = None) -> None:
+    def _make_core(self) -> None:
         try:
             self._core = _core.Layer(
                 cell=self._name,
@@ -123,7 +123,7 @@ class Options(Named, ABC):
                 dropout=self.dropout,
                 bidirectional=self.bidirectional,
                 proj_size=self.proj_size,
-                compute=compute or self.compute,
+                compute=self.compute,
                 **self._options,
             )
         except ValueError as error:

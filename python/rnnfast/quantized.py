@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -13,15 +13,17 @@ import numpy.typing as npt
 from . import _core
 from .flat import Array
 from .options import Options
+from .parameters import Parametrized
 from .stream import State, Stream
 
 __all__ = ["QuantizationError", "QuantizedLayer"]
 
 _LARGEST = 127
 _MOST_PRODUCTS = 2**16  # that a sum of 32 bits holds
+_MOST_THREADS = 1024
 _COPIED = (
     "_name", "input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout",
-    "bidirectional", "proj_size", "dtype", "compute", "_options",
+    "bidirectional", "proj_size", "dtype", "_options",
 )  # fmt: skip
 
 
@@ -58,16 +60,24 @@ class QuantizedLayer(Options):
 
     Raises
     ------
+    TypeError
+        If it is no such layer.
     ValueError
         If the layer is not float32, a weight is not finite, or a product has more than 65536 terms.
     """
 
+    _name = "quantize"
+
     def __init__(self, layer: Any) -> None:
+        if not isinstance(layer, Parametrized):
+            raise self._wrong_type("layer", layer, "an RNN, LSTM or GRU")
         for name in _COPIED:
             setattr(self, name, getattr(layer, name))
+        self.compute = "int8"
+        self._described = {"cell": type(layer).__name__, **dict(layer._describe())}
         if self.dtype != np.float32:
             raise self._wrong_value(f"quantize: dtype is {self.dtype}, expected float32")
-        widest = max(self.input_size, self.hidden_size * (1 + self.bidirectional))
+        widest = max(w.shape[1] for w in layer.parameters.values() if w.ndim == 2)
         if widest > _MOST_PRODUCTS:
             raise self._wrong_value(
                 f"quantize: a product has {widest} terms, expected at most {_MOST_PRODUCTS}"
@@ -88,11 +98,11 @@ class QuantizedLayer(Options):
         return integers.clip(-_LARGEST, _LARGEST).astype(np.int8), scale
 
     def _take(self, arrays: dict[str, Array]) -> None:
-        """Pack the weights for the kernels, which find the same integers and scales again."""
+        """Pack the weights for the kernels, which find the same integers again."""
         for array in arrays.values():
             array.flags.writeable = False
         self._arrays: Mapping[str, Array] = MappingProxyType(arrays)
-        self._make_core("int8")
+        self._make_core()
         flat = np.empty(sum(int(np.prod(shape)) for _, shape, _ in self._layout), np.float32)
         for name, shape, offset in self._layout:
             values = flat[offset : offset + int(np.prod(shape))].reshape(shape)
@@ -108,7 +118,10 @@ class QuantizedLayer(Options):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the parameters; the kernels keep a copy of the same size."""
+        """Bytes of the parameters.
+
+        The kernels' own copy is as large where the processor multiplies bytes, else four times so.
+        """
         return sum(array.nbytes for array in self._arrays.values())
 
     def __call__(
@@ -144,7 +157,12 @@ class QuantizedLayer(Options):
         return Stream(self, self._integer("batch", batch, 1), state, num_threads)
 
     def _pack(self, num_threads: int | None) -> _core.Packed:
+        if num_threads is not None:
+            self._integer("num_threads", num_threads, 1, _MOST_THREADS)
         return self._packed
+
+    def _describe(self) -> Iterator[tuple[str, Any]]:
+        yield from {**self._described, "compute": self.compute}.items()
 
     def error(
         self,

@@ -305,11 +305,11 @@ TEST(engine_tokens_and_dropout) {
   check_cells("features", 9, 20, 3, 1, 0.3, 5, 6, false, false);
 }
 
-TEST(engine_splits_the_batch) { check_cells("batch", 33, 31, 1, 1, 0, 5, 41, false, false); }
+TEST(engine_splits_the_batch) { check_cells("batch", 33, 31, 1, 1, 0, 5, 70, false, false); }
 
 TEST(engine_splits_the_units) { check_cells("units", 70, 130, 1, 2, 0, 4, 3, false, false); }
 
-TEST(engine_single_sequence) { check_cells("single", 40, 65, 1, 2, 0, 40, 1, false, false); }
+TEST(engine_single_sequence) { check_cells("single", 40, 65, 1, 2, 0, 70, 1, false, false); }
 
 template <class Real>
 void check_steps(const Problem& p) {
