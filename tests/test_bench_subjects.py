@@ -90,8 +90,16 @@ def test_difference_refuses_what_it_cannot_compare() -> None:
         problem.difference({"y": y}, {"y": y.reshape(3, 2)})
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("work", ["forward", "train"])
+@pytest.mark.parametrize(
+    ("work", "dtype"),
+    [
+        ("forward", "float32"),
+        ("forward", "bfloat16"),
+        ("forward", "int8"),
+        ("train", "float32"),
+        ("train", "bfloat16"),
+    ],
+)
 def test_a_wrong_gate_order_is_noticed(work: str, dtype: str) -> None:
     case = case_of("lstm", work, dtype=dtype)
     right = problem.make(case)

@@ -331,7 +331,7 @@ class RNN(Layer):
             bidirectional,
             dtype,
             compute,
-            rng,
+            rng=rng,
             nonlinearity=nonlinearity,
         )
         self.nonlinearity = nonlinearity
@@ -406,7 +406,7 @@ class LSTM(Layer):
             bidirectional,
             dtype,
             compute,
-            rng,
+            rng=rng,
             proj_size=proj_size,
         )
 
@@ -480,7 +480,7 @@ class GRU(Layer):
             bidirectional,
             dtype,
             compute,
-            rng,
+            rng=rng,
             reset_after=reset_after,
         )
         self.reset_after: bool = self._options["reset_after"]

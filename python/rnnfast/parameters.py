@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from . import _core
 from .flat import Array, FlatParameters
@@ -21,31 +20,9 @@ class Parametrized(Options, FlatParameters):
     _numbers = "floating point"
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int,
-        bias: bool,
-        batch_first: bool,
-        dropout: float,
-        bidirectional: bool,
-        dtype: npt.DTypeLike,
-        compute: str,
-        rng: int | np.random.Generator | None,
-        **options: Any,
+        self, *options: Any, rng: int | np.random.Generator | None, **own_options: Any
     ) -> None:
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            dtype,
-            compute,
-            **options,
-        )
+        super().__init__(*options, **own_options)
         self.rng = self._generator(rng)
         self._make_core()
         size = sum(int(np.prod(shape)) for _, shape, _ in self._layout)

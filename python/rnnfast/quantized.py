@@ -27,6 +27,10 @@ _COPIED = (
 )  # fmt: skip
 
 
+def _root_mean_square(a: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(a, dtype=np.float64)))) if a.size else 0.0
+
+
 @dataclass(frozen=True)
 class QuantizationError:
     """What eight bits cost on some data; see :meth:`QuantizedLayer.error`.
@@ -201,8 +205,7 @@ class QuantizedLayer(Options):
                 "that was quantized"
             )
         difference = y.astype(np.float64) - exact
-        rms, size = (float(np.sqrt(np.mean(np.square(a)))) if a.size else 0.0
-                     for a in (difference, exact.astype(np.float64)))  # fmt: skip
+        rms, size = _root_mean_square(difference), _root_mean_square(exact)
         largest = float(np.abs(difference).max(initial=0.0))
         return QuantizationError(largest, rms, rms / size if size else 0.0)
 

@@ -22,10 +22,10 @@ Arrays: TypeAlias = dict[str, Array]
 
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
-TOLERANCE = {"float32": 1e-4, "float64": 1e-4, "bfloat16": 0.1, "int8": 0.1}
+TOLERANCE = {"float32": 1e-4, "float64": 1e-4, "bfloat16": 0.1, "int8": 0.075}
 """Largest difference between two subjects by the case's dtype, relative to the larger of 1 and the
 array's largest element: gradients sum over T * B terms. An order above what float32 loses on the
-largest case, twice what PyTorch does in bfloat16; a wrong gate order shows in all of them."""
+largest case; up to 0.053 was seen in bfloat16 and 0.045 in int8. Wrong gate orders show."""
 
 
 class DisagreementError(RuntimeError):
