@@ -136,10 +136,11 @@ template <class Format, class Real = Format::Real>
 void add_columns(const Backward<Real>& g, const TapeColumns<Format>& tape, index t, index b,
                  const Real* w, int vectors, int rows, Real* acc, Ahead& ahead) {
   LeftOperand<Real> left[2];
+  Product<Real> products[2];
   const int n = tape.left_operands(g.time.offset[t] + b, left);
-  for (long i = 0, first = 0; i < n; first += left[i].k * left[i].repeat, ++i)
-    multiply<Format>(left[i], w, tape.depth(), first, vectors, rows, acc,
-                     one_gate_layout(0).width<Real>(), ahead);
+  for (int i = 0; i < n; w += left[i].k * left[i].repeat * tile_vectors(vectors) * lanes<Real>, ++i)
+    products[i] = {left[i], w, tape.depth(), acc};
+  multiply<Format>(products, n, vectors, rows, one_gate_layout(0).width<Real>(), ahead);
 }
 
 // acc[m] (+)= columns of a row-major array; absent arrays count as zero.

@@ -4,7 +4,8 @@
 //   1. acc = bias (or the input product made beforehand, or what the first phase left)
 //   2. acc += W_ih x_t        (tokens: the row of W_ih that the token names)
 //   3. acc += W_hh h_{t-1}    (second phase: its own matrix and operand)
-//   4. the cell's pointwise `finish` writes h_t, c_t and what BPTT needs
+//   4. the cell's pointwise `finish` writes h_t, c_t and what BPTT needs, for which `expect` has
+//      asked before the products began
 // Sums run over k upwards whatever the tile, so a row's result depends on that row alone.
 #pragma once
 
@@ -108,39 +109,54 @@ void add_tokens(const int32_t* token, int rows, const Real* w, long pass_k, int 
     }
 }
 
+// W_ih x_t of a tile, and W_hh h_{t-1}, or the second phase's own product.
 template <class Phase, class Real>
-void add_input(const Forward<Real>& f, const PhasePlan<Phase>& plan, const Place<Real>& at,
-               const Real* panel, Real* acc, Ahead& ahead) {
-  const Slots x = plan.slots(Phase::x, at.panel);
-  Real* sum = acc + x.first * lanes<Real>;
-  constexpr long acc_row = Phase::layout.template width<Real>();
-  const int32_t* token = f.tokens ? f.tokens + f.time.offset[at.t] + at.b : nullptr;
-  using Format = Phase::Format;
-  if constexpr (Format::native)
-    if (!f.packed)
-      return add_direct(Phase::layout, x, at.panel,
-                        Matrix<Real>{f.weights.w_ih, plan.units, plan.x_k}, at.x.at, at.x.row,
-                        token, at.rows, acc, acc_row);
-  const Real* w = plan.x_weights(panel);
-  if (token) return add_tokens<Format>(token, at.rows, w, plan.x_k, x.count, sum, acc_row);
-  const LeftOperand<Real> left{at.x.at, at.x.row, plan.x_k};
-  multiply<Format>(left, w, plan.x_k, 0, x.count, at.rows, sum, acc_row, ahead);
+Product<Real> input_of(const PhasePlan<Phase>& plan, const LeftRows<Real>& x, Slots slots,
+                       const Real* panel, Real* acc) {
+  return {
+      {x.at, x.row, plan.x_k}, plan.x_weights(panel), plan.x_k, acc + slots.first * lanes<Real>};
+}
+template <class Phase, class Real>
+Product<Real> recurrent_of(const PhasePlan<Phase>& plan, const LeftRows<Real>& h, Slots slots,
+                           const Real* panel, Real* acc) {
+  return {
+      {h.at, h.row, plan.h_k}, plan.h_weights(panel), plan.h_k, acc + slots.first * lanes<Real>};
 }
 
+// Both products of a tile from the weights as they lie.
 template <class Phase, class Real>
-void add_recurrent(const Forward<Real>& f, const PhasePlan<Phase>& plan, const Place<Real>& at,
-                   const Real* panel, Real* acc, Ahead& ahead) {
-  const Slots h = plan.slots(Phase::h, at.panel);
+void add_direct(const Forward<Real>& f, const PhasePlan<Phase>& plan, const Place<Real>& at,
+                const int32_t* token, Real* acc) {
   constexpr long acc_row = Phase::layout.template width<Real>();
+  if (Phase::x.count)
+    add_direct(Phase::layout, plan.slots(Phase::x, at.panel), at.panel,
+               Matrix<Real>{f.weights.w_ih, plan.units, plan.x_k}, at.x.at, at.x.row, token,
+               at.rows, acc, acc_row);
+  add_direct(Phase::layout, plan.slots(Phase::h, at.panel), at.panel,
+             Matrix<Real>{Phase::matrix(f.weights), plan.units, plan.h_k}, at.h.at, at.h.row,
+             static_cast<const int32_t*>(nullptr), at.rows, acc, acc_row);
+}
+
+// Both products of a tile; x_t's unless it was made beforehand.
+template <class Phase, class Real>
+void add_products(const Forward<Real>& f, const PhasePlan<Phase>& plan, const Place<Real>& at,
+                  const Real* panel, Real* acc, Ahead& ahead) {
   using Format = Phase::Format;
-  const LeftOperand<Real> left{at.h.at, at.h.row, plan.h_k};
+  constexpr long acc_row = Phase::layout.template width<Real>();
+  const int32_t* token = f.tokens ? f.tokens + f.time.offset[at.t] + at.b : nullptr;
   if constexpr (Format::native)
-    if (!f.packed)
-      return add_direct(Phase::layout, h, at.panel,
-                        Matrix<Real>{Phase::matrix(f.weights), plan.units, plan.h_k}, left.a,
-                        left.row, static_cast<const int32_t*>(nullptr), at.rows, acc, acc_row);
-  multiply<Format>(left, plan.h_weights(panel), plan.h_k, 0, h.count, at.rows,
-                   acc + h.first * lanes<Real>, acc_row, ahead);
+    if (!f.packed) return add_direct(f, plan, at, token, acc);
+  const Slots x = plan.slots(Phase::x, at.panel), h = plan.slots(Phase::h, at.panel);
+  const Product<Real> both[2] = {input_of(plan, at.x, x, panel, acc),
+                                 recurrent_of(plan, at.h, h, panel, acc)};
+  const bool dense = Phase::x.count && !f.input && !token;
+  if (Phase::x.count && token && !f.input)
+    add_tokens<Format>(token, at.rows, plan.x_weights(panel), plan.x_k, x.count, both[0].acc,
+                       acc_row);
+  if (dense && x.count == h.count)
+    return multiply<Format>(both, 2, h.count, at.rows, acc_row, ahead);
+  if (dense) multiply<Format>(both, 1, x.count, at.rows, acc_row, ahead);
+  multiply<Format>(both + 1, 1, h.count, at.rows, acc_row, ahead);
 }
 
 template <class Phase, class Real>
@@ -168,6 +184,21 @@ Real* input_row(const Real* input, long total, long panel, long row, int vectors
   return const_cast<Real*>(input) + (panel * total + row) * vectors * lanes<Real>;
 }
 
+// Asks for the rows of h_t that a tile will write, `vectors` of units from `unit` on.
+template <class Real>
+void expect_output(const Forward<Real>& f, const Place<Real>& at, long unit, int vectors) {
+  for (int m = 0; m < at.rows; ++m)
+    fetch_near(f.y.at(at.t, at.b + m) + unit, vectors * lanes<Real>);
+}
+
+// The same for the tape, as far as the tile fills a panel of it, `width` elements wide.
+template <class Format, class Real = Format::Real>
+void expect_tape(const Forward<Real>& f, const Place<Real>& at, long width) {
+  if (!f.record) return;
+  fetch_near(elements<Format>(f.gates) + (at.panel * at.tape_rows + at.tape_row) * width,
+             at.rows * width);
+}
+
 template <class Phase, class Real>
 void forward_tile(const Forward<Real>& f, const PhasePlan<Phase>& plan, const Place<Real>& at,
                   const Real* panel, Ahead& ahead) {
@@ -182,10 +213,9 @@ void forward_tile(const Forward<Real>& f, const PhasePlan<Phase>& plan, const Pl
                        input_row(f.input, f.time.total(), at.panel, f.time.offset[at.t] + at.b + m,
                                  Phase::x.count),
                        part * sizeof(Real));
-  } else if (Phase::x.count) {
-    add_input<Phase>(f, plan, at, panel, acc, ahead);
   }
-  add_recurrent<Phase>(f, plan, at, panel, acc, ahead);
+  Phase::expect(f, at);
+  add_products(f, plan, at, panel, acc, ahead);
   Phase::finish(f, at, acc);
 }
 
@@ -211,6 +241,18 @@ struct StepRows {
             {h.at + b * h.row, h.row}};
   }
 };
+
+// Asks for the rows of x that a thread's next step reads, a share with each of its panels.
+template <class Real>
+void expect_input(const Forward<Real>& f, index p, Share rows, Share panels, long panel) {
+  if (!f.x || f.input || p >= f.time.steps) return;
+  const index t = f.time.time(p);
+  const long count = most(least(rows.end, f.time.rows(t)) - rows.begin, 0);
+  const long shares = panels.end - panels.begin;
+  const auto row = [&](long i) { return rows.begin + count * (i - panels.begin) / shares; };
+  for (long b = row(panel); b < row(panel + 1); ++b)
+    for (long i = 0; i < f.size.input; i += lanes<Real>) fetch(f.x.at(t, b) + i);
+}
 
 // Rows [begin, end) of step t that all have, or all lack, a predecessor.
 template <class Phase, class Real>
@@ -281,6 +323,7 @@ void forward_phase(const Forward<Real>& f, const Real* packed, index p, const Wo
       return f.packed ? packed + panel * plan.panel_size() : nullptr;
     };
     const Real* w = weights(panel);
+    if constexpr (Phase::x.count) expect_input(f, p + 1, rows, panels, i);
     Ahead ahead(w);
     if (f.prefetch && tiles > 1 && i + 1 < panels.end)
       ahead = {weights(walk.at(i + 1)), plan.panel_bytes(), tiles * plan.passes(f)};
@@ -307,9 +350,9 @@ void input_rows(const Forward<Real>& f, const PhasePlan<Phase>& plan, Real* inpu
     if (f.tokens) {
       add_tokens<Format>(f.tokens + row, count, plan.x_weights(w), plan.x_k, x.count, acc, width);
     } else {
-      const Real* a = left.at + (row - rows.begin) * left.row;
-      multiply<Format>(LeftOperand<Real>{a, left.row, plan.x_k}, plan.x_weights(w), plan.x_k, 0,
-                       x.count, count, acc, width, ahead);
+      const LeftRows<Real> first{left.at + (row - rows.begin) * left.row, left.row};
+      const Product<Real> product = input_of(plan, first, x, w, acc);
+      multiply<Format>(&product, 1, x.count, count, width, ahead);
     }
     for (int m = 0; m < count; ++m)
       __builtin_memcpy(input_row(input, f.time.total(), panel, row + m, Phase::x.count),

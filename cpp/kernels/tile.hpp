@@ -45,38 +45,58 @@ struct Ahead {
       : at(static_cast<const char*>(at)), step(least(bytes / rows, 128)) {}
 };
 
+// A product of a panel: acc[m][v] += Σ_k left[m][k] · w[k][v], in passes as wide as the tile that
+// hold `pass_k` rows of weights each.
+template <class Real>
+struct Product {
+  LeftOperand<Real> left;
+  const Real* w;
+  long pass_k;
+  Real* acc;
+};
+
+// The pass from vector v on of all products, one after the other.
 template <class Format, int M, int N, class Real = Format::Real>
-void multiply_tile(const LeftOperand<Real>& operand, const Real* w, Real* acc, long acc_row,
-                   Ahead& ahead) {
-  typename Format::Sum c[M][N] = {};
-  const long row = operand.row, step = ahead.step;
+void multiply_tile(const Product<Real>* products, int count, int v, long acc_row, Ahead& ahead) {
+  const long step = ahead.step;
   const char* next = ahead.at;
-  for (long piece = 0; piece < operand.repeat; ++piece) {
-    const Real* a = operand.a + piece * operand.jump;
+  for (const Product<Real>* p = products; p != products + count; ++p) {
+    const LeftOperand<Real> left = p->left;
+    const long row = left.row, pieces = most(chain / left.k, 1);
+    const Real* w = p->w + p->pass_k * v * lanes<Real>;
+    for (long piece = 0; piece < left.repeat; piece += pieces)
+      for (long first = 0; first < left.k; first += chain) {
+        const long depth = least(chain, left.k - first),
+                   repeat = least(pieces, left.repeat - piece);
+        typename Format::Sum c[M][N] = {};
+        for (long i = piece; i < piece + repeat; ++i) {
+          const Real* a = left.a + i * left.jump + first;
 #pragma GCC unroll 4
-    for (long k = 0; k < operand.k; ++k, w += N * lanes<Real>) {
-      if constexpr (M > 2) {  // narrower tiles are never one of many
-        fetch(next);
-        next += step;
-      }
-      Vec<Real> right[N];
+          for (const Real* end = a + depth; a != end; ++a, w += N * lanes<Real>) {
+            if constexpr (M > 2) {  // narrower tiles are never one of many
+              fetch(next);
+              next += step;
+            }
+            Vec<Real> right[N];
 #pragma GCC unroll 4
-      for (int n = 0; n < N; ++n) right[n] = load(w + n * lanes<Real>);
+            for (int n = 0; n < N; ++n) right[n] = load(w + n * lanes<Real>);
 #pragma GCC unroll 8
-      for (int m = 0; m < M; ++m) {
-        const auto left = Format::spread(a + m * row + k);
+            for (int m = 0; m < M; ++m) {
+              const auto word = Format::spread(a + m * row);
 #pragma GCC unroll 4
-        for (int n = 0; n < N; ++n) c[m][n] = Format::multiply_add(c[m][n], left, right[n]);
+              for (int n = 0; n < N; ++n) c[m][n] = Format::multiply_add(c[m][n], word, right[n]);
+            }
+          }
+        }
+#pragma GCC unroll 8
+        for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+          for (int n = 0; n < N; ++n) {
+            Real* sum = p->acc + m * acc_row + (v + n) * lanes<Real>;
+            store(sum, (Vec<Real>)((typename Format::Sum)load(sum) + c[m][n]));
+          }
       }
-    }
   }
-#pragma GCC unroll 8
-  for (int m = 0; m < M; ++m)
-#pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) {
-      Real* sum = acc + m * acc_row + n * lanes<Real>;
-      store(sum, (Vec<Real>)((typename Format::Sum)load(sum) + c[m][n]));
-    }
   ahead.at = next;
 }
 
@@ -109,7 +129,7 @@ void outer_tile(const Run<Real>* run, int runs, long first, const Real* g, long 
 }
 
 template <class Real>
-using MultiplyTile = void (*)(const LeftOperand<Real>&, const Real*, Real*, long, Ahead&);
+using MultiplyTile = void (*)(const Product<Real>*, int, int, long, Ahead&);
 template <class Real>
 using OuterTile = void (*)(const Run<Real>*, int, long, const Real*, long, Real*);
 
@@ -175,50 +195,35 @@ MultiplyTile<typename Format::Real> multiply_of(int vectors, int rows) {
   }
 }
 
-// One pass: the whole operand, cut so that no accumulator sums more than `chain` words.
-template <class Real>
-inline void multiply_pass(MultiplyTile<Real> tile, const LeftOperand<Real>& left, const Real* w,
-                          int width, Real* acc, long acc_row, Ahead& ahead) {
-  const long pieces = most(chain / left.k, 1);
-  for (long piece = 0; piece < left.repeat; piece += pieces)
-    for (long k = 0; k < left.k; k += chain) {
-      const long depth = least(chain, left.k - k), repeat = least(pieces, left.repeat - piece);
-      tile({left.a + piece * left.jump + k, left.row, depth, repeat, left.jump}, w, acc, acc_row,
-           ahead);
-      w += depth * repeat * width * lanes<Real>;
-    }
-}
-
-// sums[m][v] += Σ a[m][k] w[k][v] for a panel of `vectors` vectors, in passes as wide as the tile.
-// A pass holds `pass_k` rows of weights; the product starts at its row `first_k`.
 template <class Format, class Real = Format::Real>
-inline void multiply_words(const LeftOperand<Real>& left, const Real* w, long pass_k, long first_k,
-                           int vectors, int rows, Real* sums, long sums_row, Ahead& ahead) {
+inline void multiply_words(const Product<Real>* products, int count, int vectors, int rows,
+                           long acc_row, Ahead& ahead) {
   const int width = tile_vectors(vectors);
   const MultiplyTile<Real> tile = multiply_of<Format>(width, rows);
-  for (int v = 0; v < vectors; v += width)
-    multiply_pass(tile, left, w + (pass_k * v + first_k * width) * lanes<Real>, width,
-                  sums + v * lanes<Real>, sums_row, ahead);
+  for (int v = 0; v < vectors; v += width) tile(products, count, v, acc_row, ahead);
 }
 
-// The same into `acc`; sums of scaled elements are formed apart.
+// All products of a panel of `vectors` vectors. Sums of scaled elements are formed apart.
 template <class Format, class Real = Format::Real>
-inline void multiply(const LeftOperand<Real>& left, const Real* w, long pass_k, long first_k,
-                     int vectors, int rows, Real* acc, long acc_row, Ahead& ahead) {
+inline void multiply(const Product<Real>* products, int count, int vectors, int rows, long acc_row,
+                     Ahead& ahead) {
   if constexpr (Format::extras == 0) {
-    multiply_words<Format>(left, w, pass_k, first_k, vectors, rows, acc, acc_row, ahead);
+    multiply_words<Format>(products, count, vectors, rows, acc_row, ahead);
   } else {
     constexpr long row = max_vectors * lanes<Real>;
     alignas(64) Real sums[max_rows * row];
-    __builtin_memset(sums, 0, rows * row * sizeof(Real));
-    multiply_words<Format>(left, w, pass_k, first_k, vectors, rows, sums, row, ahead);
-    const Real* extras = w - Format::extras * vectors * lanes<Real>;
-    for (int m = 0; m < rows; ++m) {
-      const Real scale = left.a[m * left.row - Format::header];
-      for (int v = 0; v < vectors; ++v) {
-        Real* sum = acc + m * acc_row + v * lanes<Real>;
-        const Vec<Real> part = load(sums + m * row + v * lanes<Real>);
-        store(sum, load(sum) + scale * Format::value(part, extras, v, vectors));
+    for (const Product<Real>* p = products; p != products + count; ++p) {
+      const Product<Real> unscaled{p->left, p->w, p->pass_k, sums};
+      __builtin_memset(sums, 0, rows * row * sizeof(Real));
+      multiply_words<Format>(&unscaled, 1, vectors, rows, row, ahead);
+      const Real* extras = p->w - Format::extras * vectors * lanes<Real>;
+      for (int m = 0; m < rows; ++m) {
+        const Real scale = p->left.a[m * p->left.row - Format::header];
+        for (int v = 0; v < vectors; ++v) {
+          Real* sum = p->acc + m * acc_row + v * lanes<Real>;
+          const Vec<Real> part = load(sums + m * row + v * lanes<Real>);
+          store(sum, load(sum) + scale * Format::value(part, extras, v, vectors));
+        }
       }
     }
   }

@@ -77,6 +77,12 @@ inline void store(Real* p, Vec<Real> v) {
 // Asks for a line that will be read once soon, in the second-level cache.
 inline void fetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 
+// Asks for n elements that will be written next, in the first-level cache.
+template <class T>
+inline void fetch_near(const T* p, long n) {
+  for (long i = 0; i < n; i += 64 / static_cast<long>(sizeof(T))) __builtin_prefetch(p + i, 1, 3);
+}
+
 template <class Real>
 inline Vec<Real> broadcast(Real a) {
   return a - Vec<Real>{};

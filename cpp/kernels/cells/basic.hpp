@@ -43,6 +43,11 @@ struct BasicPhase {
   static const Real* matrix(const Weights<const Real>& w) { return w.w_hh; }
   static const Real* bias(const Weights<const Real>& w) { return w.b_hh; }
 
+  static void expect(const Forward<Real>& f, const Place<Real>& at) {
+    expect_output(f, at, layout.unit<Real>(at.panel, 0),
+                  layout.vectors_of<Real>(at.panel, f.size.hidden));
+  }
+
   static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
     const int vectors = layout.vectors_of<Real>(at.panel, f.size.hidden);
     for (int m = 0; m < at.rows; ++m, acc += layout.width<Real>()) {

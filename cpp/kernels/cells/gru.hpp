@@ -26,6 +26,11 @@ struct GruGates {
   static const Real* matrix(const Weights<const Real>& w) { return w.w_hh; }
   static const Real* bias(const Weights<const Real>& w) { return w.b_hh; }
 
+  static void expect(const Forward<Real>& f, const Place<Real>& at) {
+    expect_output(f, at, at.panel * lanes<Real>, 1);
+    expect_tape<F>(f, at, layout.width<Real>());
+  }
+
   static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
     constexpr long w = lanes<Real>;
     const long unit = at.panel * w, left = f.size.hidden - unit;

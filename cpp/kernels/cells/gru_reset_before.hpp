@@ -28,6 +28,8 @@ struct ResetGates {
   static const Real* matrix(const Weights<const Real>& w) { return w.w_hh; }
   static const Real* bias(const Weights<const Real>& w) { return w.b_hh; }
 
+  static void expect(const Forward<Real>&, const Place<Real>&) {}  // scratch, which is near
+
   static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
     constexpr long w = lanes<Real>;
     const long unit = at.panel * w;
@@ -62,6 +64,11 @@ struct Candidate {
       store(sum, load(sum) + load(gates));
     };
     for_each_unit<Real, 3>(at, at.b, f.size.hidden, f.between, f.time.rows(0), acc, row);
+  }
+
+  static void expect(const Forward<Real>& f, const Place<Real>& at) {
+    expect_output(f, at, layout.unit<Real>(at.panel, 0),
+                  layout.vectors_of<Real>(at.panel, f.size.hidden));
   }
 
   static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {

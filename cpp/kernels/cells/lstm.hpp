@@ -27,6 +27,16 @@ struct LstmGates {
   static const Real* matrix(const Weights<const Real>& w) { return w.w_hh; }
   static const Real* bias(const Weights<const Real>& w) { return w.b_hh; }
 
+  static void expect(const Forward<Real>& f, const Place<Real>& at) {
+    const long hidden = padded<Real>(f.size.hidden), unit = at.panel * lanes<Real>;
+    if (!projected) expect_output(f, at, unit, 1);
+    for (int m = 0; m < at.rows; ++m) {
+      fetch_near(f.c + (at.b + m) * hidden + unit, lanes<Real>);
+      if (f.record) fetch_near(f.cells + (at.tape_row + m) * hidden + unit, lanes<Real>);
+    }
+    expect_tape<F>(f, at, layout.width<Real>());
+  }
+
   static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
     constexpr long n = lanes<Real>;
     const long hidden = padded<Real>(f.size.hidden), unit = at.panel * n;
@@ -66,6 +76,10 @@ struct Projection {
   static const Real* matrix(const Weights<const Real>& w) { return w.w_hr; }
   static const Real* bias(const Weights<const Real>&) { return nullptr; }
   static void start(const Forward<Real>&, const Place<Real>&, Real*) {}
+  static void expect(const Forward<Real>& f, const Place<Real>& at) {
+    expect_output(f, at, layout.unit<Real>(at.panel, 0),
+                  layout.vectors_of<Real>(at.panel, f.size.output));
+  }
 
   static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
     const int vectors = layout.vectors_of<Real>(at.panel, f.size.output);
