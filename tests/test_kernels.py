@@ -374,3 +374,13 @@ def test_saturated_gates(isa: str, rng: np.random.Generator) -> None:
             y, _ = layer(x)
             exact, _ = twin(reference, layer, np.float64)(x)
             np.testing.assert_allclose(y, exact, rtol=0, atol=tolerance)
+
+
+def test_a_tape_tells_its_size(rng: np.random.Generator) -> None:
+    T, B, H = 6, 3, 32
+    x = rng.standard_normal((T, B, 5)).astype(np.float32)
+    *_, tape = rnnfast.LSTM(5, H, rng=rng).forward(x)
+    gates, cells, states = (T + 1) * B * 4 * H, T * B * H, 2 * B * H
+    assert tape.nbytes == 4 * (gates + cells + states)
+    *_, deep = rnnfast.LSTM(5, H, 2, rng=rng).forward(x)
+    assert deep.nbytes == 2 * tape.nbytes + 4 * T * B * H  # what the first layer hands on

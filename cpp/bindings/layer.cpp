@@ -21,6 +21,7 @@ struct TapeOf final : PyTape {
   TapeOf(Sequences sequences, const Spec& spec, uint64_t seed)
       : tape(std::move(sequences), spec, seed) {}
   py::object dropout_seed() const override { return py::int_(tape.dropout_seed); }
+  index bytes() const override { return tape.bytes(); }
 
   Tape<Real> tape;
   uint64_t layer = 0;

@@ -17,6 +17,7 @@ class PyTape {
  public:
   virtual ~PyTape() = default;
   virtual py::object dropout_seed() const = 0;
+  virtual index bytes() const = 0;
 };
 
 class PyPacked {

@@ -64,7 +64,9 @@ PYBIND11_MODULE(_core, m) {
   current();  // an unknown RNNFAST_ISA fails the import
   default_threads();
 
-  py::class_<PyTape>(m, "Tape").def_property_readonly("dropout_seed", &PyTape::dropout_seed);
+  py::class_<PyTape>(m, "Tape")
+      .def_property_readonly("dropout_seed", &PyTape::dropout_seed)
+      .def_property_readonly("nbytes", &PyTape::bytes);
   py::class_<PyPacked>(m, "Packed");  // NOLINT(bugprone-unused-raii)
   py::class_<PyLayer>(m, "Layer")
       .def(py::init([](const std::string& cell, const std::string& dtype, index input_size,

@@ -15,6 +15,10 @@ template <class Real>
 struct Track {
   Buffer<Real> gates, cells, operand;
   Buffer<Real> h0, c0;  // [segments][P'], [segments][H']
+
+  index bytes() const {
+    return gates.bytes() + cells.bytes() + operand.bytes() + h0.bytes() + c0.bytes();
+  }
 };
 
 template <class Real>
@@ -25,6 +29,15 @@ struct Tape {
         outputs(spec.layers),
         dropped(spec.layers),
         tracks(spec.layers * spec.directions) {}
+
+  // What is held beside the arrays of the caller: his x, and his y.
+  index bytes() const {
+    index sum = gathered.bytes() + tokens.bytes();
+    for (const auto& buffer : outputs) sum += buffer.bytes();
+    for (const auto& buffer : dropped) sum += buffer.bytes();
+    for (const auto& track : tracks) sum += track.bytes();
+    return sum;
+  }
 
   const InstructionSet* instructions = nullptr;  // whose lanes shaped the buffers; forward tells
   Sequences sequences;

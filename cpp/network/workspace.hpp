@@ -32,6 +32,7 @@ class Buffer {
 
   T* data() const { return data_; }
   ptrdiff_t size() const { return count_; }
+  ptrdiff_t bytes() const { return count_ * static_cast<ptrdiff_t>(sizeof(T)); }
   T* release() { return std::exchange(data_, nullptr); }
 
  private:

@@ -116,7 +116,7 @@ class Layer(Parametrized):
             Final state.
         tape : Tape
             What :meth:`backward` needs, for one use. It reads `x` and the parameters again, which
-            must not change until then.
+            must not change until then. ``tape.nbytes`` is the memory it holds beside `x` and `y`.
         """
         seed = 0
         if self.dropout > 0 and self.num_layers > 1:
