@@ -68,16 +68,23 @@ struct Weights {
   Real* w_hr;  // [P][H]
 };
 
-// A thread's share of a kernel call. In the time loops threads split the batch (own rows, all
-// units, no waiting) or the units (own units, all rows, meeting after every phase of a step); all
-// other kernels share out their panels and do not read `split_units`.
+// A thread's share of a kernel call. In the time loops threads form crews of `crew`, a divisor of
+// `count`: crews split the batch and never wait for each other, the members of one split the units
+// and meet after every phase of a step. All other kernels share out their panels and do not read
+// `crew`.
 struct Worker {
   int index;
   int count;
-  bool split_units;
+  int crew;
   void* team;
-  bool (*meet)(void* team, int index);     // barrier; false: stop
+  bool (*meet)(void* team, int index);     // barrier of the crew; false: stop
   bool (*proceed)(void* team, int index);  // false: stop
+
+  int crews() const { return count / crew; }
+  int own_crew() const { return index / crew; }
+  int place() const { return index % crew; }  // within the crew
+  // The end of a step, where only members of a crew wait.
+  bool finish_step() const { return (crew > 1 ? meet : proceed)(team, index); }
 };
 
 template <class Real>

@@ -40,6 +40,9 @@ class PyLayer {
   virtual py::tuple step(py::handle parameters, py::handle x, py::handle state,
                          py::handle num_threads, py::handle packed) const = 0;
   virtual std::unique_ptr<PyPacked> pack(py::array parameters, py::handle num_threads) const = 0;
+  // [{name: value}], one for each layer
+  virtual py::list explain(index steps, index rows, index batch, bool tokens,
+                           py::handle num_threads) const = 0;
 };
 
 std::unique_ptr<PyLayer> make_layer(const std::string& dtype, const Spec& spec);

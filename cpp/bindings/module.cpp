@@ -89,7 +89,9 @@ PYBIND11_MODULE(_core, m) {
            py::arg("dstate"), py::arg("out"), py::arg("input_gradient"), py::arg("num_threads"))
       .def("step", &PyLayer::step, py::arg("parameters"), py::arg("x"), py::arg("state"),
            py::arg("num_threads"), py::arg("packed"))
-      .def("pack", &PyLayer::pack, py::arg("parameters"), py::arg("num_threads"));
+      .def("pack", &PyLayer::pack, py::arg("parameters"), py::arg("num_threads"))
+      .def("explain", &PyLayer::explain, py::arg("steps"), py::arg("rows"), py::arg("batch"),
+           py::arg("tokens"), py::arg("num_threads"));
 
   m.def("isa", [] { return current().name; });
   m.def("isas", [] { return names_of(instruction_sets()); });

@@ -2,9 +2,27 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <fstream>
+#include <limits>
 
 namespace rnnfast {
+namespace {
+
+// How many processors a list such as "0-3,8" of the system's names; none where there is no file.
+int count_listed(const std::string& file) {
+  std::ifstream list("/sys/devices/system/cpu/cpu0/" + file);
+  int count = 0;
+  for (std::string part; std::getline(list, part, ',');) {
+    const auto dash = part.find('-');
+    const int first = std::atoi(part.c_str());
+    count += (dash == part.npos ? first : std::atoi(part.c_str() + dash + 1)) - first + 1;
+  }
+  return count;
+}
+
+}  // namespace
 
 bool cpu_supports(const std::string& name) {
 #if defined(__x86_64__)
@@ -35,6 +53,15 @@ long second_level_cache() {
   if (told > 0) return told;
 #endif
   return 1L << 20;
+}
+
+int third_level_neighbours() {
+  static const int told = [] {
+    const int sharing = count_listed("cache/index3/shared_cpu_list");
+    const int siblings = std::max(1, count_listed("topology/thread_siblings_list"));
+    return sharing ? std::max(1, sharing / siblings) : std::numeric_limits<int>::max();
+  }();
+  return told;
 }
 
 }  // namespace rnnfast

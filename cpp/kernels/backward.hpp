@@ -297,7 +297,7 @@ void backward(const Backward<Real>& g, const Worker& me) {
         input_gradient<Cell>(visit, rows, panel - plan.h_panels, w, ahead);
     }
     if constexpr (Cell::two_phases) {
-      if (me.split_units && !me.meet(me.team, me.index)) return;
+      if (!me.finish_step()) return;
       const Share second = unit_share(plan.second_panels, me);
       for (long panel = second.begin; panel < second.end; ++panel) {
         const Real* w =
@@ -306,7 +306,7 @@ void backward(const Backward<Real>& g, const Worker& me) {
         second_gradient<Cell>(visit, rows, panel, w, ahead);
       }
     }
-    if (!(me.split_units ? me.meet : me.proceed)(me.team, me.index)) return;
+    if (!me.finish_step()) return;
   }
 }
 

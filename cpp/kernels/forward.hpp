@@ -389,11 +389,11 @@ void forward(const Forward<Real>& f, const Worker& me) {
   for (index p = 0; p < f.time.steps; ++p) {
     forward_phase<First>(f, f.packed, p, me, scratch);
     if constexpr (Cell::two_phases) {
-      if (me.split_units && !me.meet(me.team, me.index)) return;
+      if (!me.finish_step()) return;
       const Real* second = f.packed ? f.packed + PhasePlan<First>(f.size).size() : nullptr;
       forward_phase<typename Cell::Second>(f, second, p, me, scratch);
     }
-    if (!(me.split_units ? me.meet : me.proceed)(me.team, me.index)) return;
+    if (!me.finish_step()) return;
   }
 }
 

@@ -15,16 +15,17 @@ struct Share {
   long begin, end;
 };
 
-inline Share share(long n, const Worker& me) {
-  return {n * me.index / me.count, n * (me.index + 1) / me.count};
+inline Share share(long n, int index, int count) {
+  return {n * index / count, n * (index + 1) / count};
 }
+inline Share share(long n, const Worker& me) { return share(n, me.index, me.count); }
 
+// In the time loops.
 inline Share unit_share(long panels, const Worker& me) {
-  return me.split_units ? share(panels, me) : Share{0, panels};
+  return share(panels, me.place(), me.crew);
 }
-
 inline Share row_share(long batch, const Worker& me) {
-  return me.split_units ? Share{0, batch} : share(batch, me);
+  return share(batch, me.own_crew(), me.crews());
 }
 
 // The panels of a share, back and forth: what one step read last is still in the cache when the

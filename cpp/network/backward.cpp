@@ -107,7 +107,7 @@ void run_track(const TrackBackward<Real>& a, Track<Real>& track, Lease& lease) {
       .add_dx = a.direction > 0,
       .prefetch = plan.prefetch,
   };
-  lease.run(plan.threads, plan.split_units, [&](const Worker& me) { k.backward(g, me); });
+  lease.run(plan.crews, plan.crew, [&](const Worker& me) { k.backward(g, me); });
   a.keep_initial(dh, size.output, sizes.padded_output, a.call.dinitial.h);
   a.keep_initial(dc, size.hidden, sizes.padded_hidden, a.call.dinitial.c);
   weight_gradients(a, track, projected.data(), sizes, lease);

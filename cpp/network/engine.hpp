@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../threads/team.hpp"
+#include "plan.hpp"
 #include "spec.hpp"
 #include "tape.hpp"
 
@@ -58,5 +59,18 @@ void step(const Spec& spec, const ForwardCall<Real>& call, const Sequences& sequ
 // Uses the tape up.
 template <class Real>
 void backward(const Spec& spec, const BackwardCall<Real>& call, Tape<Real>& tape, Lease& lease);
+
+// How a layer is run, and what the plan was chosen by and against.
+struct Explanation {
+  Work work;
+  Machine machine;
+  Plan plan;
+  double rows_alone, units_alone;  // shares of a single thread's time, as Plan::share
+};
+
+// Of each direction of a layer. `rows` ≤ steps · batch, the sum of the lengths.
+template <class Real>
+Explanation explain(const Spec& spec, index layer, index steps, index rows, index batch,
+                    bool tokens, int threads);
 
 }  // namespace rnnfast

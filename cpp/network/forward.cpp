@@ -112,7 +112,7 @@ void run_track(const TrackCall<Real>& a, Track<Real>* record, Lease& lease) {
                              lease.threads());
   const auto between = buffer<Real>(a.sequences.width(), sizes.between_per_row);
   const auto scratch =
-      buffer<Real>(plan.threads, k.forward_scratch(size, a.sequences.timeline(false).rows(0)));
+      buffer<Real>(plan.threads(), k.forward_scratch(size, a.sequences.timeline(false).rows(0)));
   Forward<Real> f{
       .size = size,
       .time = a.sequences.timeline(a.reverse()),
@@ -135,10 +135,10 @@ void run_track(const TrackCall<Real>& a, Track<Real>* record, Lease& lease) {
   };
   if (plan.input_first && packed) {
     input = buffer<Real>(a.sequences.rows(), sizes.input_per_row);
-    lease.run(plan.threads, [&](const Worker& me) { k.input_product(f, input.data(), me); });
+    lease.run(plan.threads(), [&](const Worker& me) { k.input_product(f, input.data(), me); });
     f.input = input.data();
   }
-  lease.run(plan.threads, plan.split_units, [&](const Worker& me) { k.forward(f, me); });
+  lease.run(plan.crews, plan.crew, [&](const Worker& me) { k.forward(f, me); });
   keep_final(a, sizes, c.data());
   if (record) *record = std::move(t);
 }

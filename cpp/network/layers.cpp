@@ -12,21 +12,30 @@ double step_flops(const Spec& spec, const Size& size, index batch) {
                                        2.0 * static_cast<double>(spec.projection * size.hidden));
 }
 
-Plan plan_for(const Spec& spec, const Size& size, const Sizes& sizes, index element,
-              const Sequences& sequences, bool tokens, int threads) {
-  const Timeline time = sequences.timeline(false);
-  const Work work{
-      .steps = time.steps,
-      .rows = time.total(),
-      .batch = time.rows(0),
-      .ragged = time.rows(0) * time.steps != time.total(),
-      .step_flops = step_flops(spec, size, time.rows(0)),
+Work work_of(const Spec& spec, const Size& size, const Sizes& sizes, index element, index steps,
+             index rows, index batch, bool tokens) {
+  return {
+      .steps = steps,
+      .rows = rows,
+      .batch = batch,
+      .ragged = rows != batch * steps,
+      .step_flops = step_flops(spec, size, batch),
       .panels = sizes.panels,
       .weight_bytes = sizes.packed_forward * element,
       .tokens = tokens,
-      .cache_bytes = second_level_cache(),
   };
-  return plan(work, threads);
+}
+
+Machine this_machine(int threads) {
+  return {threads, second_level_cache(), third_level_neighbours()};
+}
+
+Plan plan_for(const Spec& spec, const Size& size, const Sizes& sizes, index element,
+              const Sequences& sequences, bool tokens, int threads) {
+  const Timeline time = sequences.timeline(false);
+  const Work work =
+      work_of(spec, size, sizes, element, time.steps, time.total(), time.rows(0), tokens);
+  return plan(work, this_machine(threads));
 }
 
 int pack_threads(index elements, const Lease& lease) {

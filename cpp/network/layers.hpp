@@ -14,7 +14,12 @@ const CellKernels<Real>& kernels(const InstructionSet& set, const Spec& spec) {
 // Of a forward step of one layer and direction with `batch` rows.
 double step_flops(const Spec& spec, const Size& size, index batch);
 
-// `element`: bytes of one.
+// What one layer and direction has to do over `rows` rows of so many steps, the widest of which has
+// `batch`; `element`: bytes of one.
+Work work_of(const Spec& spec, const Size& size, const Sizes& sizes, index element, index steps,
+             index rows, index batch, bool tokens);
+Machine this_machine(int threads);
+
 Plan plan_for(const Spec& spec, const Size& size, const Sizes& sizes, index element,
               const Sequences& sequences, bool tokens, int threads);
 

@@ -5,44 +5,75 @@
 namespace rnnfast {
 namespace {
 
-// Below this a step is over before a second thread could help: a barrier takes about 0.1 µs.
-constexpr double worth_meeting = 60e3;
-// Below this a whole layer is not worth waking anyone.
-constexpr double worth_waking = 1e6;
+// In floating-point operations of a thread, of which it does about 100 in a nanosecond.
+constexpr double meeting = 10e3;          // for every member of a crew, at every step
+constexpr double distant_meeting = 30e3;  // where it sits behind another third-level cache
+constexpr double waking = 500e3;          // of the workers, for a call
 
 // Weights that a third-level cache delivers to every core as fast as sixteen rows use them.
 constexpr index far_cache = 12 << 20;
 
-// The busiest thread's share of n indivisible parts, relative to an even one.
-double imbalance(index n, int threads) {
-  const index most = (n + threads - 1) / threads;
-  return static_cast<double>(most) * threads / static_cast<double>(n);
+// Rows that keep a thread busy while the weights of a step stream past. With fewer, crews that each
+// stream all weights gain little over fewer and larger crews. With enough of them rows of its own
+// are as fast, and nobody waits when another process takes a core.
+index enough_rows(const Work& work, const Machine& machine) {
+  if (work.weight_bytes <= machine.cache_bytes) return 8;
+  return work.weight_bytes <= far_cache ? 16 : 64;
+}
+
+double largest_part(index n, int parts) {
+  return static_cast<double>((n + parts - 1) / parts) / static_cast<double>(n);
+}
+
+// As few parts as leave the largest of them as large.
+int fewest_parts(index n, int parts) {
+  const index largest = (n + parts - 1) / parts;
+  return static_cast<int>((n + largest - 1) / largest);
+}
+
+double total_flops(const Work& work) {
+  return work.step_flops * static_cast<double>(work.rows) /
+         static_cast<double>(std::max<index>(work.batch, 1));
+}
+
+Plan planned(const Work& work, const Machine& machine, index crews, int crew) {
+  Plan p{};
+  p.crews = fewest_parts(work.batch, static_cast<int>(std::min(crews, work.batch)));
+  p.crew = fewest_parts(work.panels, crew);
+  p.share = expected_share(work, machine, p.crews, p.crew);
+  return p;
 }
 
 }  // namespace
 
-Plan plan(const Work& work, int threads) {
-  const double total = work.step_flops * static_cast<double>(work.rows) /
-                       static_cast<double>(std::max<index>(work.batch, 1));
-  // One row makes every weight serve a single multiply-add a step: better to read the input
-  // weights once for many steps.
-  const bool input_first = work.batch == 1 && work.steps > 1 && !work.tokens;
-  const bool exceeds = work.weight_bytes > work.cache_bytes;
-  if (threads == 1 || total < worth_waking) return {1, false, input_first, exceeds};
+double expected_share(const Work& work, const Machine& machine, int crews, int crew) {
+  if (crews * crew == 1) return 1;
+  double share = largest_part(work.batch, crews) * largest_part(work.panels, crew);
+  if (crews > 1) {
+    // Rows of unequal length leave the owners of the short ones idle.
+    if (work.ragged) share *= 1.5;
+    if (work.batch < enough_rows(work, machine) * crews) share *= 1.2;
+  }
+  const int near = std::min(crew, machine.neighbours);
+  const double meetings = crew > 1 ? near * meeting + (crew - near) * distant_meeting : 0;
+  return share + meetings / work.step_flops + waking / total_flops(work);
+}
 
-  const int by_units = static_cast<int>(std::min<index>(threads, work.panels));
-  const int by_rows = static_cast<int>(std::min<index>(threads, work.batch));
-  const double units_time =
-      work.step_flops < worth_meeting ? 1e30 : imbalance(work.panels, by_units) / by_units;
-  // Rows of unequal length leave the owner of the short ones idle.
-  const double rows_time = (work.ragged ? 1.5 : 1.0) * imbalance(work.batch, by_rows) / by_rows;
-  // With few rows each, threads that own rows would all stream the same weights for little work.
-  // With enough of them owning rows is as fast, and nobody waits when another process takes a core.
-  const index enough = !exceeds ? 8 : work.weight_bytes <= far_cache ? 16 : 64;
-  const bool split_units = units_time < rows_time * (work.batch < enough * threads ? 1.2 : 1.0);
-  if (std::min(units_time, rows_time) >= 1) return {1, false, input_first, exceeds};
-  return {split_units ? by_units : by_rows, split_units, input_first,
-          work.weight_bytes > work.cache_bytes * (split_units ? by_units : 1)};
+Plan plan(const Work& work, const Machine& machine) {
+  Plan best{};
+  if (total_flops(work) > waking)
+    for (int crew = 1; crew <= std::min<index>(machine.threads, work.panels); ++crew) {
+      const index crews = machine.threads / crew;
+      const index filled = std::max<index>(work.batch / enough_rows(work, machine), 1);
+      for (const index some : {crews, std::min(crews, filled)})
+        // Smaller crews come first: they wait less.
+        if (const Plan p = planned(work, machine, some, crew); p.share < best.share) best = p;
+    }
+  // One row makes every weight serve a single multiply-add a step: better to read the input
+  // weights once for many steps. This decides about rounding, so that threads have no say in it.
+  best.input_first = work.batch == 1 && work.steps > 1 && !work.tokens;
+  best.prefetch = work.weight_bytes > machine.cache_bytes * best.crew;
+  return best;
 }
 
 }  // namespace rnnfast

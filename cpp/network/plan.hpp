@@ -5,13 +5,6 @@
 
 namespace rnnfast {
 
-struct Plan {
-  int threads;
-  bool split_units;  // own units and one barrier a step; else own rows and none
-  bool input_first;  // the input product of all steps before the time loop
-  bool prefetch;     // the weights that a thread reads every step exceed its second-level cache
-};
-
 struct Work {
   index steps;
   index rows;         // N
@@ -21,10 +14,29 @@ struct Work {
   index panels;       // shares of units there are
   index weight_bytes;
   bool tokens;
-  index cache_bytes;  // the second level's, of a core
 };
 
-// A pure function of the shape and the number of threads on offer.
-Plan plan(const Work& work, int threads);
+struct Machine {
+  int threads;        // on offer
+  index cache_bytes;  // the second level's, of a core
+  int neighbours;     // cores that share a third level
+};
+
+struct Plan {
+  int crews = 1;     // each owns rows and waits for no other
+  int crew = 1;      // threads of one: each owns units and meets the others after every step
+  bool input_first;  // the input product of all steps before the time loop
+  bool prefetch;     // the weights that a thread reads every step exceed its second-level cache
+  double share = 1;  // of a single thread's time that the layer is expected to take
+
+  int threads() const { return crews * crew; }
+};
+
+// What a layer would take with these crews, as a share of a single thread's time. Estimates are for
+// comparing plans: they know the ratio of arithmetic to waiting, not the machine's speed.
+double expected_share(const Work& work, const Machine& machine, int crews, int crew);
+
+// A pure function of the shape and the machine.
+Plan plan(const Work& work, const Machine& machine);
 
 }  // namespace rnnfast

@@ -95,11 +95,10 @@ class Team {
     return std::min<int>(count, static_cast<int>(members_.size()));
   }
 
-  bool run(int count, bool split_units, const std::function<void(const Worker&)>& job,
-           Watch& watch) {
+  bool run(int count, int crew, const std::function<void(const Worker&)>& job, Watch& watch) {
     refuse_child();
     job_ = &job;
-    split_units_ = split_units;
+    crew_ = crew;
     watch_ = &watch;
     stop_.store(false, std::memory_order_relaxed);
     count_.store(count, std::memory_order_relaxed);
@@ -129,18 +128,18 @@ class Team {
   };
 
   Worker worker(int i) {
-    return {i, count_.load(std::memory_order_relaxed), split_units_, this, meet, proceed};
+    return {i, count_.load(std::memory_order_relaxed), crew_, this, meet, proceed};
   }
 
-  // Barrier: everyone counts his steps and waits for the others' counts.
+  // Barrier of a crew: everyone counts his steps and waits for the others' counts.
   static bool meet(void* self, int i) {
     auto& team = *static_cast<Team*>(self);
     if (i == 0) team.poll();
     const auto stopped = [&] { return team.stop_.load(std::memory_order_relaxed); };
     const index mine = team.members_[i]->steps.load(std::memory_order_relaxed) + 1;
     team.members_[i]->steps.store(mine, std::memory_order_release);
-    const int count = team.count_.load(std::memory_order_relaxed);
-    for (int other = 0; other < count; ++other)
+    const int first = i - i % team.crew_;
+    for (int other = first; other < first + team.crew_; ++other)
       wait_for([&] { return team.members_[other]->steps.load(std::memory_order_acquire) >= mine; },
                stopped);
     return !stopped();
@@ -194,7 +193,7 @@ class Team {
   std::vector<std::unique_ptr<Member>> members_;
   const std::function<void(const Worker&)>* job_ = nullptr;
   Watch* watch_ = nullptr;
-  bool split_units_ = false;
+  int crew_ = 1;
   std::atomic<int> count_{1};
   std::atomic<bool> stop_{false};
 };
@@ -259,17 +258,15 @@ Lease::Lease(int threads, bool (*interrupted)()) : threads_(1), watch_(interrupt
   threads_ = shared.reserve(threads);
 }
 
-void Lease::run(int count, const std::function<void(const Worker&)>& job) {
-  run(count, false, job);
-}
+void Lease::run(int count, const std::function<void(const Worker&)>& job) { run(count, 1, job); }
 
-void Lease::run(int count, bool split_units, const std::function<void(const Worker&)>& job) {
+void Lease::run(int crews, int crew, const std::function<void(const Worker&)>& job) {
   bool finished;
-  if (team_ && count > 1) {
-    finished = team_->run(std::min(count, threads_), split_units, job, watch_);
+  if (team_ && crews * crew > 1) {
+    finished = team_->run(crews * crew, crew, job, watch_);
   } else {
     const auto proceed = [](void* watch, int) { return !static_cast<Watch*>(watch)->stop(); };
-    job(Worker{0, 1, false, &watch_, proceed, proceed});
+    job(Worker{0, 1, 1, &watch_, proceed, proceed});
     finished = !watch_.stopped();
   }
   if (!finished) throw Interrupted();

@@ -42,8 +42,8 @@ class Lease {
   // Runs job on `count` ≤ threads() threads and waits. Throws Interrupted if the call was stopped,
   // and std::runtime_error in a child that was forked, by a signal handler, inside the call.
   void run(int count, const std::function<void(const Worker&)>& job);
-  // The same for a time loop, whose threads split the units or the rows.
-  void run(int count, bool split_units, const std::function<void(const Worker&)>& job);
+  // The same on crews · crew threads, of which those of a crew meet each other.
+  void run(int crews, int crew, const std::function<void(const Worker&)>& job);
 
   // Cuts 0 … n - 1 into one range for each thread where n · cost (in floating-point operations or
   // bytes) is worth waking them.

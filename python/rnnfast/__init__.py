@@ -7,6 +7,7 @@ from typing import Any
 from . import _core
 from ._core import Tape, get_num_threads, set_num_threads
 from .layers import GRU, LSTM, RNN, Gradients
+from .plan import LayerPlan, Plan, explain
 from .quantized import QuantizationError, QuantizedLayer
 from .stream import Stream
 
@@ -17,11 +18,14 @@ __all__ = [
     "LSTM",
     "RNN",
     "Gradients",
+    "LayerPlan",
+    "Plan",
     "QuantizationError",
     "QuantizedLayer",
     "Stream",
     "Tape",
     "__version__",
+    "explain",
     "get_num_threads",
     "info",
     "set_num_threads",

@@ -1,6 +1,7 @@
 // The plan for every number of threads from 1 to 64: never more than there are, never more than
-// there is work for, and the same whenever it is asked.
+// there is work for, none better by its own estimate, and the same whenever it is asked.
 #include "../../cpp/network/plan.hpp"
+
 #include "check.hpp"
 
 namespace rnnfast {
@@ -20,13 +21,32 @@ Work random_work(test::Random& random) {
       static_cast<double>(integer(random, 1, 1 << 24)) * static_cast<double>(work.batch);
   work.weight_bytes = integer(random, 64, 1 << 26);
   work.tokens = integer(random, 0, 1);
-  work.cache_bytes = integer(random, 1 << 18, 1 << 22);
   return work;
 }
 
+Machine random_machine(test::Random& random, int threads) {
+  return {threads, integer(random, 1 << 18, 1 << 22), static_cast<int>(integer(random, 1, 64))};
+}
+
+// An LSTM of 128 features and `hidden` units, 256 steps, on cores of 1 MiB of second-level cache.
+Work lstm(index hidden, index batch) {
+  Work work{};
+  work.steps = 256;
+  work.batch = batch;
+  work.rows = work.steps * batch;
+  work.panels = hidden / 16;
+  work.step_flops = 8.0 * static_cast<double>(batch * hidden * (128 + hidden));
+  work.weight_bytes = 16 * hidden * (128 + hidden);
+  return work;
+}
+
+Plan lstm_plan(index hidden, index batch, int threads, int neighbours = 8) {
+  return plan(lstm(hidden, batch), {threads, 1 << 20, neighbours});
+}
+
 bool same(const Plan& a, const Plan& b) {
-  return a.threads == b.threads && a.split_units == b.split_units &&
-         a.input_first == b.input_first && a.prefetch == b.prefetch;
+  return a.crews == b.crews && a.crew == b.crew && a.input_first == b.input_first &&
+         a.prefetch == b.prefetch;
 }
 
 TEST(plan_fits_the_threads_and_the_work) {
@@ -34,27 +54,62 @@ TEST(plan_fits_the_threads_and_the_work) {
   for (int i = 0; i < 300; ++i) {
     const Work work = random_work(random);
     for (int threads = 1; threads <= 64; ++threads) {
-      const Plan p = plan(work, threads);
-      CHECK(p.threads >= 1 && p.threads <= threads);
-      CHECK(p.threads == 1 || p.threads <= (p.split_units ? work.panels : work.batch));
-      CHECK(p.prefetch == (work.weight_bytes > work.cache_bytes * (p.split_units ? p.threads : 1)));
-      CHECK(same(p, plan(work, threads)));
+      const Machine machine = random_machine(random, threads);
+      const Plan p = plan(work, machine);
+      CHECK(p.crews >= 1 && p.crew >= 1 && p.threads() <= threads);
+      CHECK(p.crews <= work.batch && p.crew <= work.panels);
+      CHECK(p.prefetch == (work.weight_bytes > machine.cache_bytes * p.crew));
+      CHECK(same(p, plan(work, machine)));
     }
   }
 }
 
+TEST(plan_is_the_best_by_its_own_estimate) {
+  test::Random random(3);
+  for (int i = 0; i < 200; ++i) {
+    const Work work = random_work(random);
+    const Machine machine = random_machine(random, static_cast<int>(integer(random, 1, 64)));
+    const Plan p = plan(work, machine);
+    CHECK(p.share == expected_share(work, machine, p.crews, p.crew));
+    for (int crew = 1; crew <= std::min<index>(machine.threads, work.panels); ++crew)
+      for (int crews = 1; crews <= std::min<index>(machine.threads / crew, work.batch); ++crews)
+        CHECK(p.share <= expected_share(work, machine, crews, crew) * (1 + 1e-9));
+  }
+}
+
 TEST(plan_uses_more_than_one_thread_for_large_work_only) {
-  Work work{};
-  work.steps = 256;
-  work.batch = 32;
-  work.rows = work.steps * work.batch;
-  work.panels = 32;
-  work.step_flops = 1e9;
-  work.weight_bytes = 1 << 22;
-  work.cache_bytes = 1 << 20;
-  for (int threads = 2; threads <= 32; ++threads) CHECK(plan(work, threads).threads > 1);
+  Work work = lstm(512, 32);
+  for (int threads = 2; threads <= 32; ++threads)
+    CHECK(plan(work, {threads, 1 << 20, 8}).threads() > 1);
   work.step_flops = 10;
-  for (int threads = 2; threads <= 32; ++threads) CHECK(plan(work, threads).threads == 1);
+  for (int threads = 2; threads <= 32; ++threads)
+    CHECK(plan(work, {threads, 1 << 20, 8}).threads() == 1);
+}
+
+// Of few rows every thread takes units, of many rows each takes its own; between the two there are
+// crews with as many rows as keep them busy.
+TEST(plan_splits_units_rows_or_both) {
+  for (int threads : {8, 16, 64}) {
+    const Plan few = lstm_plan(1024, 1, threads), many = lstm_plan(512, 64 * threads, threads);
+    CHECK(few.crews == 1 && few.crew > 1);
+    CHECK(many.crews == threads && many.crew == 1);
+    const Plan both = lstm_plan(512, 4 * threads, threads);
+    CHECK(both.crews > 1 && both.crew > 1 && both.threads() == threads);
+  }
+}
+
+// A core that works for all others adds less than it delays them: small steps leave most idle.
+TEST(plan_leaves_threads_idle_that_would_only_meet) {
+  CHECK(lstm_plan(128, 1, 64).threads() < 8);
+  CHECK(lstm_plan(64, 64, 64).threads() > 8);
+}
+
+// Members of a crew that share no cache meet more slowly: crews are no larger for that.
+TEST(plan_keeps_crews_behind_one_cache) {
+  for (index batch : {1, 2, 4, 8, 16})
+    for (int threads : {16, 64})
+      CHECK(lstm_plan(512, batch, threads, 8).crew <= lstm_plan(512, batch, threads, 64).crew);
+  CHECK(lstm_plan(512, 1, 64, 8).crew == 8);
 }
 
 // Whether sums are formed beforehand decides about rounding: it may not hang on the threads.
@@ -63,7 +118,8 @@ TEST(plan_forms_the_input_product_whatever_the_threads) {
   for (int i = 0; i < 300; ++i) {
     const Work work = random_work(random);
     for (int threads = 2; threads <= 64; ++threads)
-      CHECK(plan(work, threads).input_first == plan(work, 1).input_first);
+      CHECK(plan(work, random_machine(random, threads)).input_first ==
+            plan(work, random_machine(random, 1)).input_first);
   }
 }
 

@@ -22,9 +22,9 @@ TEST(team_runs_everyone_once) {
     CHECK(lease.threads() == threads);
     for (int count = 1; count <= threads; count += 7) {
       std::vector<int> runs(count, 0);
-      lease.run(count, true, [&](const Worker& me) {
+      lease.run(1, count, [&](const Worker& me) {
         ++runs[me.index];
-        if (me.count != count || me.split_units != (count > 1)) runs[me.index] += 100;
+        if (me.count != count || me.crew != count) runs[me.index] += 100;
       });
       for (int n : runs) CHECK(n == 1);
     }
@@ -37,7 +37,7 @@ TEST(team_meets_between_phases) {
     Lease lease(count, never);
     std::vector<int> phase(count, 0);
     std::atomic<int> wrong{0};
-    lease.run(count, true, [&](const Worker& me) {
+    lease.run(1, count, [&](const Worker& me) {
       for (int p = 1; p <= 300; ++p) {
         phase[me.index] = p;
         if (!me.meet(me.team, me.index)) ++wrong;
@@ -47,6 +47,25 @@ TEST(team_meets_between_phases) {
     });
     CHECK(wrong == 0);
   }
+}
+
+// Members of a crew meet, crews do not: here the first one never does.
+TEST(team_crews_wait_for_no_other) {
+  constexpr int crews = 3, crew = 4;
+  Lease lease(crews * crew, never);
+  std::vector<int> phase(crews * crew, 0);
+  std::atomic<int> wrong{0};
+  lease.run(crews, crew, [&](const Worker& me) {
+    wrong +=
+        me.crews() != crews || me.own_crew() != me.index / crew || me.place() != me.index % crew;
+    for (int p = 1; me.own_crew() && p <= 300; ++p) {
+      phase[me.index] = p;
+      if (!me.finish_step()) ++wrong;
+      for (int i = 0; i < crew; ++i) wrong += phase[me.own_crew() * crew + i] != p;
+      if (!me.finish_step()) ++wrong;
+    }
+  });
+  CHECK(wrong == 0);
 }
 
 TEST(team_does_many_small_runs) {
@@ -90,7 +109,7 @@ TEST(team_serves_callers_from_several_threads) {
       Lease lease(3, never);
       alone += lease.threads() == 1;
       std::vector<int> marks(lease.threads(), 0);
-      lease.run(lease.threads(), true, [&](const Worker& me) {
+      lease.run(1, lease.threads(), [&](const Worker& me) {
         marks[me.index] = mark;
         if (!me.meet(me.team, me.index)) ++wrong;
         for (int m : marks) wrong += m != mark;
@@ -109,7 +128,7 @@ TEST(team_busy_with_another_call_lends_nobody) {
     Lease second(3, never);
     CHECK(second.threads() == 1);
     int runs = 0;
-    second.run(1, true, [&](const Worker& me) { runs += me.count == 1 && !me.split_units; });
+    second.run(1, 1, [&](const Worker& me) { runs += me.count == 1 && me.crew == 1; });
     CHECK(runs == 1);
   }).join();
 }
@@ -119,9 +138,9 @@ TEST(team_stops_when_told) {
     for (bool meets : {false, true}) {
       Lease lease(count, always);
       std::atomic<int> ended{0};
-      CHECK_THROWS(lease.run(count, meets,
+      CHECK_THROWS(lease.run(meets ? 1 : count, meets ? count : 1,
                              [&](const Worker& me) {
-                               while ((meets ? me.meet : me.proceed)(me.team, me.index)) {
+                               while (me.finish_step()) {
                                }
                                ++ended;
                              }),
@@ -130,7 +149,7 @@ TEST(team_stops_when_told) {
     }
     Lease lease(count, never);  // and works on
     std::vector<int> runs(count, 0);
-    lease.run(count, true, [&](const Worker& me) { runs[me.index] = me.meet(me.team, me.index); });
+    lease.run(1, count, [&](const Worker& me) { runs[me.index] = me.finish_step(); });
     for (int n : runs) CHECK(n == 1);
   }
 }
@@ -149,8 +168,8 @@ bool fork_first() {
 const char* outcome_of_forking(bool meets) {
   try {
     Lease lease(3, fork_first);
-    lease.run(3, meets, [&](const Worker& me) {
-      while ((meets ? me.meet : me.proceed)(me.team, me.index)) {
+    lease.run(meets ? 1 : 3, meets ? 3 : 1, [&](const Worker& me) {
+      while (me.finish_step()) {
       }
     });
   } catch (const std::runtime_error&) {

@@ -1,0 +1,191 @@
+"""How a call would be run, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _core
+from .options import Options
+
+__all__ = ["LayerPlan", "Plan", "explain"]
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """How each direction of one layer is run; see :func:`explain`.
+
+    Attributes
+    ----------
+    crews, crew : int
+        Threads form `crews` crews of `crew` threads. A crew owns rows of the batch and waits for no
+        other; its members own units and meet after every step.
+    input_first : bool
+        The input product of all steps is formed before the first one; else within each.
+    prefetch : bool
+        The weights that a thread reads in a step exceed its second-level cache: it asks for them
+        ahead.
+    share : float
+        Of a single thread's time, that the plan is expected to take.
+    rows_alone, units_alone : float
+        The same if all threads split the rows only, or the units only.
+    step_flops : float
+        Floating-point operations of a step.
+    weight_bytes : int
+        Of the packed weights, all of which a crew reads in every step.
+    cache_bytes : int
+        Of a core's second-level cache.
+    """
+
+    crews: int
+    crew: int
+    input_first: bool
+    prefetch: bool
+    share: float
+    rows_alone: float
+    units_alone: float
+    step_flops: float
+    weight_bytes: int
+    cache_bytes: int
+
+    @property
+    def num_threads(self) -> int:
+        """Threads that work on the layer."""
+        return self.crews * self.crew
+
+    def lines(self) -> Iterator[str]:
+        """The plan in words."""
+        yield self._threads()
+        own, cache = self.weight_bytes / self.crew / 2**20, self.cache_bytes / 2**20
+        held = (
+            f"more than its second-level cache of {cache:.3g} MiB: it asks for them ahead"
+            if self.prefetch
+            else f"which its second-level cache of {cache:.3g} MiB holds"
+        )
+        yield (
+            f"a step: {self.step_flops / 1e6:.3g} MFLOP; "
+            f"each thread reads {own:.3g} MiB of weights, {held}"
+        )
+        yield "input product: " + (
+            "of all steps beforehand" if self.input_first else "in each step"
+        )
+        yield (
+            f"expected: {self.share:.1%} of one thread's time "
+            f"(rows alone {self.rows_alone:.1%}, units alone {self.units_alone:.1%})"
+        )
+
+    def _threads(self) -> str:
+        if self.num_threads == 1:
+            return "one thread: more would gain less than it takes to wake or to meet them"
+        if self.crew == 1:
+            return f"{self.crews} threads, each with rows of its own, which never wait"
+        if self.crews == 1:
+            return f"{self.crew} threads, each with units of its own, which meet after every step"
+        return (
+            f"{self.num_threads} threads: {self.crews} crews with rows of their own, in each "
+            f"{self.crew} threads with units of their own, which meet after every step"
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a call would be run; see :func:`explain`. ``print`` tells it in words.
+
+    Attributes
+    ----------
+    call : str
+        Layer, shape, instruction set and number of threads on offer.
+    layers : tuple of LayerPlan
+        From the first layer to the last. The two directions of a layer are run one after the other,
+        each in this way.
+    """
+
+    call: str
+    layers: tuple[LayerPlan, ...]
+
+    def __str__(self) -> str:
+        lines = [self.call]
+        for number, layer in enumerate(self.layers):
+            first, *rest = layer.lines()
+            lines += [f"layer {number}: {first}", *(f"  {line}" for line in rest)]
+        return "\n".join(lines)
+
+
+def explain(
+    layer: Options,
+    seq_length: int,
+    batch: int,
+    *,
+    lengths: npt.ArrayLike | None = None,
+    tokens: bool = False,
+    num_threads: int | None = None,
+) -> Plan:
+    """Tell how a layer would run a call of that shape on this machine.
+
+    Backward passes are run the same way.
+
+    Parameters
+    ----------
+    layer : RNN, LSTM, GRU or QuantizedLayer
+        The layer.
+    seq_length : int
+        Steps T, at least 1.
+    batch : int
+        Sequences B, at least 1.
+    lengths : array_like, shape (B,), optional
+        Integers from 0 to T; all T by default.
+    tokens : bool
+        Whether the input is integers in place of features.
+    num_threads : int, optional
+        Threads on offer; as calls take it.
+
+    Returns
+    -------
+    plan : Plan
+        Which threads do what, and what was expected of the alternatives.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range.
+
+    Examples
+    --------
+    >>> print(rnnfast.explain(rnnfast.LSTM(128, 512), 256, 32))
+    """
+    if not isinstance(layer, Options):
+        raise TypeError(
+            f"explain: layer is a {type(layer).__name__}, expected an RNN, LSTM, GRU or "
+            "QuantizedLayer"
+        )
+    steps = layer._integer("seq_length", seq_length, 1)
+    rows = layer._integer("batch", batch, 1)
+    total = steps * rows
+    if lengths is not None:
+        given = _checked_lengths(layer, lengths, steps, rows)
+        steps, rows, total = int(given.max()), int(np.count_nonzero(given)), int(given.sum())
+    plans = layer._core.explain(steps, total, rows, layer._flag("tokens", tokens), num_threads)
+    offered = _core.get_num_threads() if num_threads is None else num_threads
+    call = (
+        f"{layer!r}: T = {seq_length}, B = {batch} on {_core.isa()}, "
+        f"{offered} thread{'s' if offered > 1 else ''} on offer"
+    )
+    return Plan(call, tuple(LayerPlan(**plan) for plan in plans))
+
+
+def _checked_lengths(
+    layer: Options, lengths: npt.ArrayLike, steps: int, rows: int
+) -> npt.NDArray[np.integer]:
+    given = np.asarray(lengths)
+    if given.dtype.kind not in "iu":
+        raise layer._wrong_type("lengths", lengths, "integers")
+    if given.shape != (rows,):
+        raise layer._wrong_value(f"lengths has shape {given.shape}, expected ({rows},)")
+    if given.min() < 0 or given.max() > steps or given.max() == 0:
+        raise layer._wrong_value(
+            f"lengths are {given.min()} to {given.max()}, expected 0 to {steps}, not all of them 0"
+        )
+    return given

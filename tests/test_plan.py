@@ -1,0 +1,112 @@
+"""What `explain` tells, and that it is what happens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import rnnfast
+from cases import assert_equal, build, draw_call, outcome
+
+
+def test_many_rows_are_split() -> None:
+    (layer,) = rnnfast.explain(rnnfast.LSTM(128, 128), 256, 64, num_threads=4).layers
+    assert (layer.crews, layer.crew, layer.num_threads) == (4, 1, 4)
+    assert not layer.input_first
+    assert layer.share == pytest.approx(layer.rows_alone)
+
+
+def test_a_single_row_is_split_by_units() -> None:
+    (layer,) = rnnfast.explain(rnnfast.LSTM(512, 512), 256, 1, num_threads=4).layers
+    assert layer.crews == 1 < layer.crew
+    assert layer.input_first
+    assert layer.rows_alone >= 1 > layer.units_alone
+
+
+def test_little_work_is_done_by_one_thread() -> None:
+    plan = rnnfast.explain(rnnfast.GRU(3, 5), 10, 2, num_threads=16)
+    assert plan.layers[0].num_threads == 1
+    assert "one thread" in str(plan)
+
+
+def test_every_layer_has_its_own_plan() -> None:
+    layer = rnnfast.GRU(8, 512, 3, bidirectional=True)
+    first, second, third = rnnfast.explain(layer, 20, 4, num_threads=2).layers
+    assert second == third
+    assert first.step_flops < second.step_flops
+    assert first.weight_bytes < second.weight_bytes
+
+
+def test_lengths_and_tokens_are_taken_into_account() -> None:
+    layer = rnnfast.RNN(128, 256)
+    even = rnnfast.explain(layer, 100, 64, num_threads=4).layers[0]
+    uneven = rnnfast.explain(layer, 100, 64, lengths=np.arange(64) + 1, num_threads=4).layers[0]
+    assert uneven.rows_alone > even.rows_alone
+    assert rnnfast.explain(layer, 9, 1).layers[0].input_first
+    assert not rnnfast.explain(layer, 9, 1, tokens=True).layers[0].input_first
+
+
+def test_words() -> None:
+    plan = rnnfast.explain(rnnfast.LSTM(128, 512, 2), 256, 64, num_threads=8)
+    text = str(plan)
+    assert "T = 256, B = 64" in text
+    assert "8 threads on offer" in text
+    assert [line[:8] for line in text.splitlines() if line.startswith("layer")] == [
+        "layer 0:",
+        "layer 1:",
+    ]
+
+
+def test_quantized_layers_have_plans() -> None:
+    layer = rnnfast.LSTM(128, 512)
+    full, small = (rnnfast.explain(one, 256, 1).layers[0] for one in (layer, layer.quantize()))
+    assert small.weight_bytes <= full.weight_bytes
+
+
+@pytest.mark.parametrize("variant", ["rnn-tanh", "lstm", "lstm-proj", "gru", "gru-before"])
+@pytest.mark.parametrize("mask", [{}, {"lengths": True, "reset": True}])
+def test_crews_change_no_bit(
+    variant: str, mask: dict[str, bool], isa: str, rng: np.random.Generator
+) -> None:
+    layer = build(rnnfast, variant, 61, 130, rng=rng)
+    call = draw_call(rng, layer, T=7, B=19, **mask)
+    plan = rnnfast.explain(layer, 7, 19, num_threads=6).layers[0]
+    assert plan.crews > 1
+    assert plan.crew > 1
+    one, six = (outcome(layer, replace(call, threads=n)) for n in (1, 6))
+    assert_equal(six, one)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ((None, 5, 5), TypeError, "explain: layer is a NoneType"),
+        ((rnnfast.GRU(2, 3), 0, 5), ValueError, "gru: seq_length is 0, expected 1 to"),
+        ((rnnfast.GRU(2, 3), 5, "2"), TypeError, "gru: batch is a str, expected an integer"),
+    ],
+)
+def test_bad_arguments(arguments: tuple[object, ...], error: type, text: str) -> None:
+    with pytest.raises(error, match=text):
+        rnnfast.explain(*arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "error", "text"),
+    [
+        ([1.0, 2.0], TypeError, "lstm: lengths is a list, expected integers"),
+        ([1], ValueError, r"lstm: lengths has shape \(1,\), expected \(2,\)"),
+        ([1, 9], ValueError, "lstm: lengths are 1 to 9, expected 0 to 5"),
+        ([0, 0], ValueError, "not all of them 0"),
+    ],
+)
+def test_bad_lengths(lengths: list[float], error: type, text: str) -> None:
+    with pytest.raises(error, match=text):
+        rnnfast.explain(rnnfast.LSTM(2, 3), 5, 2, lengths=lengths)
+
+
+def test_bad_thread_counts() -> None:
+    for threads, error in ((0, ValueError), (10_000, ValueError), ("2", TypeError)):
+        with pytest.raises(error, match="num_threads"):
+            rnnfast.explain(rnnfast.LSTM(2, 3), 5, 2, num_threads=threads)  # type: ignore[arg-type]
