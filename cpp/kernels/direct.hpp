@@ -6,10 +6,11 @@
 
 namespace rnnfast::RNNFAST_ISA {
 
-// Dot products of x with `rows` ≤ lanes consecutive rows of w; lanes beyond repeat the last row.
+// Products of `rows` ≤ lanes consecutive rows of w with x, a vector of partial sums for each; lanes
+// beyond repeat the last row.
 template <class Real>
-Vec<Real> dot_rows(const Real* w, long row, long rows, const Real* x, long k) {
-  Vec<Real> sum[lanes<Real>] = {};
+[[gnu::always_inline]] inline void add_rows_times(const Real* w, long row, long rows, const Real* x,
+                                                  long k, Vec<Real> (&sum)[lanes<Real>]) {
   long i = 0;
   for (; i + lanes<Real> <= k; i += lanes<Real>) {
     const Vec<Real> right = load(x + i);
@@ -21,7 +22,6 @@ Vec<Real> dot_rows(const Real* w, long row, long rows, const Real* x, long k) {
     for (long r = 0; r < lanes<Real>; ++r)
       sum[r] += load_first(w + least(r, rows - 1) * row + i, k - i) * right;
   }
-  return sums_of<Real>(sum);
 }
 
 template <class Real>
@@ -31,20 +31,38 @@ Vec<Real> column_of(const Real* w, long row, long rows) {
   return v;
 }
 
-// acc[m] += the products of `slots` with row m of x, or with the one-hot rows of the tokens.
+// A matrix [gates · units][k] and the vectors of a panel that it feeds, with rows of what
+// multiplies it, or the tokens that name columns of it.
 template <class Real>
-void add_direct(const Layout& layout, Slots slots, long panel, const Matrix<Real>& m, const Real* x,
-                long x_row, const int32_t* token, int rows, Real* acc, long acc_row) {
-  for (int v = slots.first; v < slots.first + slots.count; ++v) {
-    const long unit = layout.unit<Real>(panel, v);
-    const long count = least(lanes<Real>, m.units - unit);
-    const Real* w = m.w + (layout.gate_of(v) * m.units + unit) * m.k;
-    for (int r = 0; r < rows; ++r) {
-      Real* sum = acc + r * acc_row + v * lanes<Real>;
-      const Vec<Real> product =
-          token ? column_of(w + token[r], m.k, count) : dot_rows(w, m.k, count, x + r * x_row, m.k);
-      store(sum, load(sum) + product);
+struct DirectOperand {
+  Slots slots;
+  Matrix<Real> m;
+  const Real* x;
+  long x_row;
+  const int32_t* token;
+
+  bool feeds(int v) const { return v >= slots.first && v < slots.first + slots.count; }
+};
+
+// acc += the products of vector v of a panel. Both operands share their partial sums: to sum across
+// vectors costs as much as a few columns.
+template <class Real>
+void add_direct(const Layout& layout, long panel, int v, const DirectOperand<Real> (&operands)[2],
+                int rows, Real* acc, long acc_row) {
+  const long unit = layout.unit<Real>(panel, v);
+  for (int b = 0; b < rows; ++b) {
+    Vec<Real> sum[lanes<Real>] = {}, picked{};
+    for (const auto& o : operands) {
+      if (!o.feeds(v)) continue;
+      const long count = least(lanes<Real>, o.m.units - unit);
+      const Real* w = o.m.w + (layout.gate_of(v) * o.m.units + unit) * o.m.k;
+      if (o.token)
+        picked = column_of(w + o.token[b], o.m.k, count);
+      else
+        add_rows_times(w, o.m.k, count, o.x + b * o.x_row, o.m.k, sum);
     }
+    Real* to = acc + b * acc_row + v * lanes<Real>;
+    store(to, load(to) + picked + sums_of<Real>(sum));
   }
 }
 

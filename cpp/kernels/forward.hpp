@@ -127,14 +127,20 @@ Product<Real> recurrent_of(const PhasePlan<Phase>& plan, const LeftRows<Real>& h
 template <class Phase, class Real>
 void add_direct(const Forward<Real>& f, const PhasePlan<Phase>& plan, const Place<Real>& at,
                 const int32_t* token, Real* acc) {
-  constexpr long acc_row = Phase::layout.template width<Real>();
-  if (Phase::x.count)
-    add_direct(Phase::layout, plan.slots(Phase::x, at.panel), at.panel,
-               Matrix<Real>{f.weights.w_ih, plan.units, plan.x_k}, at.x.at, at.x.row, token,
-               at.rows, acc, acc_row);
-  add_direct(Phase::layout, plan.slots(Phase::h, at.panel), at.panel,
-             Matrix<Real>{Phase::matrix(f.weights), plan.units, plan.h_k}, at.h.at, at.h.row,
-             static_cast<const int32_t*>(nullptr), at.rows, acc, acc_row);
+  const DirectOperand<Real> operands[2] = {
+      {Phase::x.count ? plan.slots(Phase::x, at.panel) : Slots{},
+       {f.weights.w_ih, plan.units, plan.x_k},
+       at.x.at,
+       at.x.row,
+       token},
+      {plan.slots(Phase::h, at.panel),
+       {Phase::matrix(f.weights), plan.units, plan.h_k},
+       at.h.at,
+       at.h.row,
+       nullptr}};
+  for (int v = 0; v < Phase::layout.template vectors_of<Real>(at.panel, plan.units); ++v)
+    add_direct(Phase::layout, at.panel, v, operands, at.rows, acc,
+               Phase::layout.template width<Real>());
 }
 
 // Both products of a tile; x_t's unless it was made beforehand.
