@@ -13,11 +13,13 @@ struct CellTraits {
   bool has_cell_state;  // c beside h
   bool projects;        // h = W_hr (o ∘ tanh c)
   bool needs_operand;   // a second product reads a vector of H that is neither x nor h
+  bool records;         // BPTT needs more of the forward pass than h
 };
 
 inline constexpr CellTraits cell_traits[cell_count] = {
-    {"rnn", 1, false, false, false}, {"lstm", 4, true, false, false}, {"lstm", 4, true, true, true},
-    {"gru", 3, false, false, false}, {"gru", 3, false, false, true},
+    {"rnn", 1, false, false, false, false}, {"lstm", 4, true, false, false, true},
+    {"lstm", 4, true, true, true, true},    {"gru", 3, false, false, false, true},
+    {"gru", 3, false, false, true, true},
 };
 
 constexpr const CellTraits& traits(Cell cell) { return cell_traits[static_cast<int>(cell)]; }

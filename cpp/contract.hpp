@@ -76,15 +76,20 @@ struct Worker {
   int index;
   int count;
   int crew;
+  int member;  // of the team, which may serve several kernel calls at once
   void* team;
-  bool (*meet)(void* team, int index);     // barrier of the crew; false: stop
-  bool (*proceed)(void* team, int index);  // false: stop
+  bool (*meet)(void* team, int member);     // barrier of the crew; false: stop
+  bool (*proceed)(void* team, int member);  // false: stop
 
   int crews() const { return count / crew; }
   int own_crew() const { return index / crew; }
   int place() const { return index % crew; }  // within the crew
   // The end of a step, where only members of a crew wait.
-  bool finish_step() const { return (crew > 1 ? meet : proceed)(team, index); }
+  bool finish_step() const { return (crew > 1 ? meet : proceed)(team, member); }
+  // The same thread among `share` of them that work on something of their own.
+  Worker within(int share) const {
+    return {index % share, share, crew, member, team, meet, proceed};
+  }
 };
 
 template <class Real>
@@ -143,18 +148,28 @@ struct Runs {
   index size;
 };
 
+// Runs that make up all rows of the tape, cut where a sum over rows is: each chunk is of
+// consecutive rows, at most Sizes::gradient_rows, and is added to the ones before it.
+template <class Real>
+struct Chunks {
+  const Runs<Real>* data;
+  index size;
+};
+
 template <class Real>
 struct WeightGradient {
   Size size;
   index rows;             // N'
   const Real* gates;      // words: gradients of the pre-activations
   const Real* projected;  // words: gradients of the projected h
-  Runs<Real> x;           // x_t, h_{t-1} and the operand beside the rows of the tape
-  Runs<Real> h;
-  Runs<Real> operand;
+  Chunks<Real> x;         // x_t, h_{t-1} and the operand beside the rows of the tape
+  Chunks<Real> h;
+  Chunks<Real> operand;
   const int32_t* tokens;  // [N] instead of x
-  Weights<Real> d;        // assigned
-  Real* scratch;          // gradient_scratch(size, threads) elements for each thread
+  bool first, last;       // of the calls that add to `sums`: clears them, assigns d
+  Weights<Real> d;
+  Real* sums;     // gradient_sums elements that last from call to call
+  Real* scratch;  // gradient_scratch elements for each thread
 };
 
 // Counts of the Reals in buffers that depend on the instruction set's lanes and tiles, and on the
@@ -169,9 +184,10 @@ struct Sizes {
   index padded_hidden;  // H'
   index padded_output;  // P'
   index panels;         // shares that a unit split can hand out
+  index gradient_rows;  // rows of the longest chunk of a weight gradient
 };
 
-// The four of BPTT are null where the format is for inference alone.
+// Those of BPTT are null where the format is for inference alone.
 template <class Real>
 struct CellKernels {
   Sizes (*sizes)(const Size&);
@@ -182,7 +198,8 @@ struct CellKernels {
   void (*input_product)(const Forward<Real>&, Real* input, const Worker&);
   void (*forward)(const Forward<Real>&, const Worker&);
   void (*backward)(const Backward<Real>&, const Worker&);
-  index (*gradient_scratch)(const Size&, int threads);
+  index (*gradient_sums)(const Size&);
+  index (*gradient_scratch)(const Size&);
   void (*weight_gradient)(const WeightGradient<Real>&, const Worker&);
 };
 

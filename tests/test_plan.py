@@ -48,6 +48,16 @@ def test_lengths_and_tokens_are_taken_into_account() -> None:
     assert not rnnfast.explain(layer, 9, 1, tokens=True).layers[0].input_first
 
 
+def test_both_directions_are_processed_at_once() -> None:
+    layer = rnnfast.GRU(128, 128, bidirectional=True)
+    (plan,) = rnnfast.explain(layer, 256, 1, num_threads=2).layers
+    assert plan.together
+    assert (plan.crews, plan.crew, plan.num_threads) == (1, 1, 2)
+    assert plan.share < plan.units_alone
+    assert not rnnfast.explain(layer, 256, 1, num_threads=1).layers[0].together
+    assert not rnnfast.explain(rnnfast.GRU(128, 128), 256, 1, num_threads=2).layers[0].together
+
+
 def test_words() -> None:
     plan = rnnfast.explain(rnnfast.LSTM(128, 512, 2), 256, 64, num_threads=8)
     text = str(plan)

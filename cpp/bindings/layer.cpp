@@ -151,7 +151,7 @@ class LayerOf final : public PyLayer {
     for (index layer = 0; layer < spec_.layers; ++layer) {
       const auto e = rnnfast::explain<Real>(spec_, layer, steps, rows, batch, tokens, threads);
       all.append(py::dict(
-          py::arg("crews") = e.plan.crews, py::arg("crew") = e.plan.crew,
+          py::arg("crews") = e.plan.crews, py::arg("crew") = e.plan.crew, py::arg("together") = e.plan.together,
           py::arg("input_first") = e.plan.input_first, py::arg("prefetch") = e.plan.prefetch,
           py::arg("share") = e.plan.share, py::arg("rows_alone") = e.rows_alone,
           py::arg("units_alone") = e.units_alone, py::arg("step_flops") = e.work.step_flops,
@@ -282,7 +282,8 @@ Compute compute_named(const char* argument, const std::string& name) {
 
 Spec make_spec(const std::string& cell, index input_size, index hidden_size, index num_layers,
                bool bias, bool batch_first, double dropout, bool bidirectional, index proj_size,
-               bool reset_after, const std::string& nonlinearity, const std::string& compute) {
+               bool reset_after, const std::string& nonlinearity, const std::string& compute,
+               index recompute) {
   return {
       .cell = choose_cell(cell, proj_size != 0, reset_after),
       .input = input_size,
@@ -299,6 +300,7 @@ Spec make_spec(const std::string& cell, index input_size, index hidden_size, ind
                                                  {"sigmoid", Nonlinearity::sigmoid},
                                                  {"identity", Nonlinearity::identity}}),
       .compute = compute_named("compute", compute),
+      .recompute = recompute,
   };
 }
 

@@ -72,15 +72,16 @@ PYBIND11_MODULE(_core, m) {
       .def(py::init([](const std::string& cell, const std::string& dtype, index input_size,
                        index hidden_size, index num_layers, bool bias, bool batch_first,
                        double dropout, bool bidirectional, index proj_size, bool reset_after,
-                       const std::string& nonlinearity, const std::string& compute) {
+                       const std::string& nonlinearity, const std::string& compute,
+                       index recompute) {
              return make_layer(dtype, make_spec(cell, input_size, hidden_size, num_layers, bias,
                                                 batch_first, dropout, bidirectional, proj_size,
-                                                reset_after, nonlinearity, compute));
+                                                reset_after, nonlinearity, compute, recompute));
            }),
            py::arg("cell"), py::arg("dtype"), py::arg("input_size"), py::arg("hidden_size"),
            py::arg("num_layers"), py::arg("bias"), py::arg("batch_first"), py::arg("dropout"),
            py::arg("bidirectional"), py::arg("proj_size"), py::arg("reset_after"),
-           py::arg("nonlinearity"), py::arg("compute"))
+           py::arg("nonlinearity"), py::arg("compute"), py::arg("recompute") = 0)
       .def("parameters", &PyLayer::parameters)
       .def("forward", &PyLayer::forward, py::arg("parameters"), py::arg("x"), py::arg("state"),
            py::arg("lengths"), py::arg("reset"), py::arg("record"), py::arg("seed"),

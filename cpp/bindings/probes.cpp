@@ -32,7 +32,7 @@ double peak(Compute compute, Lease& lease, double seconds) {
   do {
     lease.run(lease.threads(), [&](const Worker& me) {
       flops[me.index] += probe(rounds);
-      me.proceed(me.team, me.index);  // looks for Ctrl-C
+      me.proceed(me.team, me.member);  // looks for Ctrl-C
     });
   } while (elapsed() < seconds);
   double sum = 0;

@@ -1,7 +1,8 @@
 // Back-propagation through time of one layer and direction; the only backward time loop.
 //
 // Visit of step t, whose successor in the direction of processing is s:
-//   1. dh = dy_t + W_hhᵀ da_s (+ what the cell carries over, or the gradient of the final state)
+//   1. dh = W_hhᵀ da_s (+ what the cell carries over, or the gradient of the final state) + dy_t:
+//      dy last, so that a loop over steps before t leaves in dh what one over all steps adds dy to
 //   2. the cell's pointwise `derive` turns the saved gates of t into da_t, in the same memory
 //   3. dx_s = W_ihᵀ da_s
 //   second phase, where the cell has one: its own product and `derive_second`
@@ -195,6 +196,15 @@ struct Visit {
   }
 };
 
+// acc[m] = columns of a row-major array.
+template <class Real>
+void copy_rows(const Real* a, long row, long columns, int vectors, int rows, Real* acc) {
+  constexpr long width = one_gate_layout(0).width<Real>();
+  for (int m = 0; m < rows; ++m)
+    for (long v = 0; v < vectors * lanes<Real>; v += lanes<Real>)
+      store(acc + m * width + v, load_first(a + m * row + v, columns - v));
+}
+
 template <class Cell, class Real>
 void hidden_gradient(const Visit<Real>& visit, Share mine, long panel, const Real* w,
                      Ahead& ahead) {
@@ -208,11 +218,11 @@ void hidden_gradient(const Visit<Real>& visit, Share mine, long panel, const Rea
   alignas(64) Real acc[max_rows * width];
   const auto sum = [&](index b, int rows, bool here, bool after) {
     __builtin_memset(acc, 0, sizeof acc);
+    if (Cell::carries || !after)
+      copy_rows<Real>(g.dh + b * output + unit, output, output - unit, vectors, rows, acc);
+    if (after) add_columns(g, tape, visit.s, b, w, vectors, rows, acc, ahead);
     if (here && g.dy)
       add_rows(g.dy.at(visit.t, b) + unit, g.dy.row, g.size.output - unit, vectors, rows, acc);
-    if (Cell::carries || !after)
-      add_rows<Real>(g.dh + b * output + unit, output, output - unit, vectors, rows, acc);
-    if (after) add_columns(g, tape, visit.s, b, w, vectors, rows, acc, ahead);
   };
   const index both = least(visit.here, visit.after);
   const auto derive = [&](index begin, index end, bool after) {

@@ -24,6 +24,7 @@ Sizes sizes(const Size& s) {
   if (Cell::keeps_between) n.between_per_row = plan.panels() * layout.width<Real>();
   n.input_per_row = plan.panels() * First::x.count * lanes<Real>;
   if (Format::trains) n.packed_backward = BackwardPlan<Cell>(s).size();
+  n.gradient_rows = gradient_rows;
   n.padded_hidden = padded<Real>(s.hidden);
   n.padded_output = padded<Real>(s.output);
   if constexpr (Cell::two_phases) {
@@ -53,6 +54,7 @@ constexpr CellKernels<typename Cell::Real> kernels() {
   if constexpr (Cell::Format::trains) {
     k.pack_backward = pack_backward<Cell>;
     k.backward = backward<Cell>;
+    k.gradient_sums = gradient_sums<Cell>;
     k.gradient_scratch = gradient_scratch<Cell>;
     k.weight_gradient = weight_gradient<Cell>;
   }

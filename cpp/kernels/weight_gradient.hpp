@@ -3,48 +3,23 @@
 //   dW[gate row][k] = Σ_rows da[row][gate row] · a[row][k]      db = Σ_rows da[row]
 //
 // A thread owns whole panels of gate rows, so no sum is split between threads and the result does
-// not depend on their number. Rows are taken in chunks that fit the cache; partial sums of a chunk
-// are added to the transposed gradient, which is turned round at the end.
+// not depend on their number. Rows come in chunks that fit the cache, in one call or several; the
+// sums of a chunk are added to the transposed gradient, which is turned round at the end.
 #pragma once
 
 #include "backward.hpp"
 
 namespace rnnfast::RNNFAST_ISA {
 
-// Up to gradient_rows rows of a list of runs; `next` moves on.
 template <class Real>
-struct Chunk {
-  static constexpr int limit = 64;
-  Run<Real> run[limit];
-  int runs = 0;
-
-  struct Cursor {
-    index run = 0, row = 0;
-  };
-
-  Chunk() = default;
-  Chunk(const Runs<Real>& all, Cursor& next) {
-    long left = gradient_rows;
-    while (next.run < all.size && left && runs < limit) {
-      const Run<Real>& r = all.data[next.run];
-      const index count = least(left, r.count - next.row);
-      run[runs++] = {r.a + next.row * r.a_stride, r.a_stride, r.row + next.row * r.row_stride,
-                     r.row_stride, count};
-      left -= count;
-      next.row += count;
-      if (next.row == r.count) next = {next.run + 1, 0};
-    }
-  }
-
-  long rows() const {
-    long n = 0;
-    for (int i = 0; i < runs; ++i) n += run[i].count;
-    return n;
-  }
-};
+index rows_of(const Runs<Real>& chunk) {
+  index n = 0;
+  for (index i = 0; i < chunk.size; ++i) n += chunk.data[i].count;
+  return n;
+}
 
 template <class Format, class Real = Format::Real>
-void outer(const Chunk<Real>& chunk, long first, const Real* g, long g_row, int rows, int vectors,
+void outer(const Runs<Real>& chunk, long first, const Real* g, long g_row, int rows, int vectors,
            Real* acc) {
   OuterTile<Real> tile = nullptr;
   switch (vectors) {
@@ -53,16 +28,18 @@ void outer(const Chunk<Real>& chunk, long first, const Real* g, long g_row, int 
     case 3: tile = outer_of<Format, 3>(rows); break;
     default: tile = outer_of<Format, tile_vectors(4)>(rows);
   }
-  tile(chunk.run, chunk.runs, first, g, g_row, acc);
+  tile(chunk.data, static_cast<int>(chunk.size), first, g, g_row, acc);
 }
 
 // A chunk whose columns lie as in its operand, or copied as tiles of `height` take them.
 template <class Real>
 struct Columns {
-  Chunk<Real> chunk;
-  long tile = 0;  // from one copied tile to the next; 0: not copied
+  Runs<Real> chunk;
+  Run<Real> copy{};  // of the chunk's rows
+  long tile = 0;     // from one copied tile to the next; 0: not copied
   int height = 0;
 
+  Runs<Real> runs() const { return tile ? Runs<Real>{&copy, 1} : chunk; }
   long first(const RowTiles& tiles, long i) const { return tile ? i * tile : tiles.begin(i); }
 };
 
@@ -89,19 +66,17 @@ void copy_block_rows(const Real* from, index stride, index rows, long k, const R
 // [tile][row][max_rows]. Every panel reads the columns again, and those of rows that lie a power of
 // two apart share a few sets of the cache.
 template <class Real>
-Columns<Real> copy_columns(const Chunk<Real>& chunk, long k, int height, Real* copy) {
+Columns<Real> copy_columns(const Runs<Real>& chunk, long k, int height, Real* copy) {
   const RowTiles tiles(0, k, height);
-  Columns<Real> copied{chunk, chunk.rows() * max_rows, height};
-  for (int i = 0; i < chunk.runs; ++i) {
-    const Run<Real>& run = chunk.run[i];
-    copied.chunk.run[i].a = copy;
-    copied.chunk.run[i].a_stride = max_rows;
-    for (index r = 0; r < run.count; r += copy_block) {
-      const index rows = least(copy_block, run.count - r);
-      copy_block_rows(run.a + r * run.a_stride, run.a_stride, rows, k, tiles, copied.tile, copy);
+  const index count = rows_of(chunk);
+  const Columns<Real> copied{
+      chunk, {copy, max_rows, chunk.data[0].row, 1, count}, count * max_rows, height};
+  for (const Run<Real>* run = chunk.data; run != chunk.data + chunk.size; ++run)
+    for (index r = 0; r < run->count; r += copy_block) {
+      const index rows = least(copy_block, run->count - r);
+      copy_block_rows(run->a + r * run->a_stride, run->a_stride, rows, k, tiles, copied.tile, copy);
       copy += rows * max_rows;
     }
-  }
   return copied;
 }
 
@@ -112,11 +87,11 @@ struct RowList {
   index row[gradient_rows];
   index count = 0;
 
-  explicit RowList(const Chunk<Real>& chunk) {
-    for (int i = 0; i < chunk.runs; ++i)
-      for (index n = 0; n < chunk.run[i].count; ++n, ++count) {
-        a[count] = chunk.run[i].a + n * chunk.run[i].a_stride;
-        row[count] = chunk.run[i].row + n * chunk.run[i].row_stride;
+  explicit RowList(const Runs<Real>& chunk) {
+    for (const Run<Real>* run = chunk.data; run != chunk.data + chunk.size; ++run)
+      for (index n = 0; n < run->count; ++n, ++count) {
+        a[count] = run->a + n * run->a_stride;
+        row[count] = run->row + n * run->row_stride;
       }
   }
 };
@@ -136,8 +111,7 @@ template <class Format, class Real = Format::Real>
 Columns<Real> join_columns(const RowList<Real>& list, long k, int height, Real* lines, Real* copy) {
   const RowTiles tiles(0, k, height);
   const index words = words_of<Format>(list.count), line = padded<Real>(k) + max_rows;
-  Columns<Real> copied{{}, words * max_rows, height};
-  copied.chunk.run[copied.chunk.runs++] = {copy, max_rows, 0, 1, words};
+  const Columns<Real> copied{{}, {copy, max_rows, 0, 1, words}, words * max_rows, height};
   for (index n = 0; n < words; n += copy_block) {
     const index rows = least(copy_block, words - n);
     for (index i = 0; i < rows; ++i)
@@ -169,7 +143,7 @@ void add_chunk(const Columns<Real>& columns, const Real* g, long g_row, int vect
   for (int v = 0; v < vectors; v += width) {
     const RowTiles tiles(0, k, tile_rows(width));
     for (long i = 0; i < tiles.tiles; ++i)
-      outer<Format>(columns.chunk, columns.first(tiles, i), g + v * lanes<Real>, g_row,
+      outer<Format>(columns.runs(), columns.first(tiles, i), g + v * lanes<Real>, g_row,
                     static_cast<int>(tiles.begin(i + 1) - tiles.begin(i)), width,
                     sums + (k * v + tiles.begin(i) * width) * lanes<Real>);
   }
@@ -177,12 +151,12 @@ void add_chunk(const Columns<Real>& columns, const Real* g, long g_row, int vect
 
 // The columns of W_ih that tokens name: sums[token] += da[row].
 template <class Format, class Real = Format::Real>
-void add_tokens_gradient(const Chunk<Real>& chunk, const int32_t* token,
+void add_tokens_gradient(const Runs<Real>& chunk, const int32_t* token,
                          const typename Format::Element* g, long g_row, int vectors, long k,
                          Real* sums) {
   const int width = tile_vectors(vectors);
-  for (int i = 0; i < chunk.runs; ++i) {
-    const Run<Real>& run = chunk.run[i];
+  for (index i = 0; i < chunk.size; ++i) {
+    const Run<Real>& run = chunk.data[i];
     for (index n = 0; n < run.count; ++n) {
       const index row = run.row + n * run.row_stride;
       for (int v = 0; v < vectors; ++v) {
@@ -216,11 +190,11 @@ void unpack_gradient(const Layout& layout, Slots slots, long panel, long units, 
 
 // sums[v] += the rows of a chunk.
 template <class Format, int N, class Real = Format::Real>
-void add_chunk_rows(const Chunk<Real>& chunk, const typename Format::Element* g, long g_row,
+void add_chunk_rows(const Runs<Real>& chunk, const typename Format::Element* g, long g_row,
                     Real* sums) {
   Vec<Real> sum[N] = {};
-  for (int i = 0; i < chunk.runs; ++i) {
-    const Run<Real>& run = chunk.run[i];
+  for (index i = 0; i < chunk.size; ++i) {
+    const Run<Real>& run = chunk.data[i];
     const auto* row = g + run.row * g_row;
     for (index r = 0; r < run.count; ++r, row += run.row_stride * g_row)
 #pragma GCC unroll 4
@@ -230,7 +204,7 @@ void add_chunk_rows(const Chunk<Real>& chunk, const typename Format::Element* g,
 }
 
 template <class Format, class Real = Format::Real>
-void add_bias_chunk(const Chunk<Real>& chunk, const typename Format::Element* g, long g_row,
+void add_bias_chunk(const Runs<Real>& chunk, const typename Format::Element* g, long g_row,
                     int vectors, Real* sums) {
   switch (vectors) {
     case 1: return add_chunk_rows<Format, 1>(chunk, g, g_row, sums);
@@ -246,7 +220,7 @@ template <class Format>
 struct GradientProduct {
   using Real = Format::Real;
   TapeColumns<Format> tape;
-  Runs<Real> runs;  // the operand; beside tokens only the rows count
+  Chunks<Real> chunks;  // of the operand; beside tokens only the rows count
   const int32_t* tokens;
   long k;
   Real* dw;
@@ -256,7 +230,8 @@ struct GradientProduct {
 
   long panels() const { return tape.layout.template panels<Real>(tape.units); }
   long panel_sums() const { return tape.slots.count * (k + 1) * lanes<Real>; }
-  // Scratch of a thread: sums of its panels, columns, and for joining lines and the tape.
+  long sums() const { return panels() * panel_sums(); }
+  // Scratch of a thread: columns, and for joining lines and the tape.
   long column_space() const {
     return tokens ? 0
                   : blocks_of(k, highest_tile(tape.slots.count)) * words_of<Format>(gradient_rows) *
@@ -270,23 +245,23 @@ struct GradientProduct {
                ? 0
                : words_of<Format>(gradient_rows) * tape.layout.template width<Real>();
   }
-  long scratch(int threads) const {
-    return blocks_of(panels(), threads) * panel_sums() + column_space() + line_space() +
-           tape_space();
-  }
+  long scratch() const { return column_space() + line_space() + tape_space(); }
 
-  void run(const Worker& me, Real* scratch) const {
+  // `all`: the sums of all panels.
+  void run(const WeightGradient<Real>& g, const Worker& me, Real* all, Real* space) const {
     const Share mine = share(panels(), me);
-    const auto sums = [&](long panel) { return scratch + (panel - mine.begin) * panel_sums(); };
-    __builtin_memset(scratch, 0, (mine.end - mine.begin) * panel_sums() * sizeof(Real));
-    for (typename Chunk<Real>::Cursor next; next.run < runs.size;) {
-      const Chunk<Real> chunk(runs, next);
+    const auto sums = [&](long panel) { return all + panel * panel_sums(); };
+    if (g.first)
+      __builtin_memset(sums(mine.begin), 0, (mine.end - mine.begin) * panel_sums() * sizeof(Real));
+    for (index i = 0; i < chunks.size; ++i) {
+      const Runs<Real>& chunk = chunks.data[i];
       if constexpr (Format::native)
-        add_panels(chunk, chunk, mine, sums, sums(mine.end));
+        add_panels(chunk, chunk, mine, sums, space);
       else
-        add_panels(RowList<Real>(chunk), chunk, mine, sums, sums(mine.end));
-      if (!me.proceed(me.team, me.index)) return;
+        add_panels(RowList<Real>(chunk), chunk, mine, sums, space);
+      if (!me.proceed(me.team, me.member)) return;
     }
+    if (!g.last) return;
     for (long panel = mine.begin; panel < mine.end; ++panel) finish(panel, sums(panel));
   }
 
@@ -303,7 +278,7 @@ struct GradientProduct {
 
   // The chunk's share of a thread's panels; `rows` are the chunk, or a list of its rows.
   template <class Rows, class Sums>
-  void add_panels(const Rows& rows, const Chunk<Real>& chunk, Share mine, Sums sums,
+  void add_panels(const Rows& rows, const Runs<Real>& chunk, Share mine, Sums sums,
                   Real* space) const {
     const bool copies = mine.end - mine.begin >= worth_copying;
     Columns<Real> columns{chunk};
@@ -321,7 +296,7 @@ struct GradientProduct {
   }
 
   // `columns`: what the panel before has copied.
-  void add_product(const Chunk<Real>& chunk, Columns<Real>& columns, bool copies, long panel,
+  void add_product(const Runs<Real>& chunk, Columns<Real>& columns, bool copies, long panel,
                    Real* sums, Real* space) const {
     const Slots s = slots(panel);
     const int height = highest_tile(s.count);
@@ -380,20 +355,33 @@ struct GradientProducts {
 };
 
 template <class Cell>
-index gradient_scratch(const Size& size, int threads) {
+index gradient_sums(const Size& size) {
+  WeightGradient<typename Cell::Real> g{};
+  g.size = size;
+  long sums = 0;
+  for (const auto& product : GradientProducts<Cell>(g).product) sums += product.sums();
+  return sums;
+}
+
+template <class Cell>
+index gradient_scratch(const Size& size) {
   WeightGradient<typename Cell::Real> g{};
   g.size = size;
   long needed = 0;
   for (const auto& product : GradientProducts<Cell>(g).product)
-    needed = most(needed, product.scratch(threads));
+    needed = most(needed, product.scratch());
   return needed;
 }
 
 template <class Cell, class Real = Cell::Real>
 void weight_gradient(const WeightGradient<Real>& g, const Worker& me) {
   const FlushDenormals mode;
-  Real* scratch = g.scratch + me.index * gradient_scratch<Cell>(g.size, me.count);
-  for (const auto& product : GradientProducts<Cell>(g).product) product.run(me, scratch);
+  Real* sums = g.sums;
+  Real* space = g.scratch + me.index * gradient_scratch<Cell>(g.size);
+  for (const auto& product : GradientProducts<Cell>(g).product) {
+    product.run(g, me, sums, space);
+    sums += product.sums();
+  }
 }
 
 }  // namespace rnnfast::RNNFAST_ISA

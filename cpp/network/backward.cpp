@@ -1,10 +1,11 @@
 // Back-propagation through a whole network.
 #include <cstring>
+#include <optional>
 #include <utility>
 
-#include "layers.hpp"
 #include "runs.hpp"
 #include "states.hpp"
+#include "windows.hpp"
 
 namespace rnnfast {
 namespace {
@@ -37,31 +38,115 @@ struct TrackBackward {
   }
 };
 
+// Steps that BPTT goes back through at once, and what the forward pass left of them.
 template <class Real>
-void weight_gradients(const TrackBackward<Real>& a, const Track<Real>& track, const Real* projected,
-                      const Sizes& sizes, Lease& lease) {
-  const auto& k = kernels<Real>(*a.tape.instructions, a.spec);
-  const Size size = a.spec.size(a.layer);
-  const Timeline time = a.tape.sequences.timeline(a.reverse());
-  const auto x = input_runs(time, a.in.x);
-  const auto h = hidden_runs<Real>(time, a.y, track.h0.data(), sizes.padded_output);
-  const Run<Real> operand{track.operand.data(), sizes.padded_hidden, 0, 1, time.total()};
-  const double flops = step_flops(a.spec, size, time.total());
-  const int threads = flops < 1e6 ? 1 : lease.threads();
-  const auto scratch = buffer<Real>(threads, k.gradient_scratch(size, threads));
+struct Piece {
+  Timeline time;
+  LayerInput<Real> in;
+  Rows<const Real> y, dy;
+  Rows<Real> dx;
+  const Real *h0, *c0, *cells, *operand;
+  Real* gates;
+  bool first, last;  // of all pieces, in the order of going back
+};
+
+// What all pieces have in common.
+template <class Real>
+struct Descent {
+  const TrackBackward<Real>& a;
+  const CellKernels<Real>& k;
+  Size size;
+  Sizes sizes;
+  Plan plan;
+  Buffer<Real> packed, dh, dc, projected, sums;
+
+  void go_back(const Piece<Real>& piece, Lease& lease) const;
+  void add_weight_gradients(const Piece<Real>& piece, Lease& lease) const;
+};
+
+template <class Real>
+void Descent<Real>::add_weight_gradients(const Piece<Real>& piece, Lease& lease) const {
+  const Timeline& time = piece.time;
+  const auto chunked = [&](const std::vector<Run<Real>>& runs) {
+    return Chunked<Real>(time, sizes.gradient_rows, runs);
+  };
+  const auto x = chunked(input_runs(time, piece.in.x));
+  const auto h = chunked(hidden_runs<Real>(time, piece.y, piece.h0, sizes.padded_output));
+  std::vector<Run<Real>> rows;
+  if (piece.operand) rows.push_back({piece.operand, sizes.padded_hidden, 0, 1, time.total()});
+  const auto operand = chunked(rows);
+  const int threads = step_flops(a.spec, size, time.total()) < 1e6 ? 1 : lease.threads();
+  const auto scratch = buffer<Real>(threads, k.gradient_scratch(size));
   const WeightGradient<Real> g{
       .size = size,
       .rows = time.taped(),
-      .gates = track.gates.data(),
-      .projected = projected,
-      .x = view(x),
-      .h = view(h),
-      .operand = {&operand, operand.a ? 1 : 0},
-      .tokens = a.in.tokens,
+      .gates = piece.gates,
+      .projected = projected.data(),
+      .x = x.view(),
+      .h = h.view(),
+      .operand = operand.view(),
+      .tokens = piece.in.tokens,
+      .first = piece.first,
+      .last = piece.last,
       .d = weights(a.spec, a.call.dparameters, a.layer, a.direction),
+      .sums = sums.data(),
       .scratch = scratch.data(),
   };
   lease.run(threads, [&](const Worker& me) { k.weight_gradient(g, me); });
+}
+
+template <class Real>
+void Descent<Real>::go_back(const Piece<Real>& piece, Lease& lease) const {
+  const Backward<Real> g{
+      .size = size,
+      .time = piece.time,
+      .packed = packed.data(),
+      .y = piece.y,
+      .dy = piece.dy,
+      .h0 = piece.h0,
+      .c0 = piece.c0,
+      .cells = piece.cells,
+      .gates = piece.gates,
+      .projected = projected.data(),
+      .dh = dh.data(),
+      .dc = dc.data(),
+      .dx = piece.dx,
+      .add_dx = a.direction > 0,
+      .prefetch = plan.prefetch,
+  };
+  lease.run(plan.crews, plan.crew, [&](const Worker& me) { k.backward(g, me); });
+  add_weight_gradients(piece, lease);
+}
+
+// Window by window; a kernel leaves the gradient of a window's initial state where the next one,
+// which lies before it, takes that of its final state.
+template <class Real>
+void go_back_by_windows(const Descent<Real>& all, const Windows& windows, const Track<Real>& track,
+                        const Timeline& whole, Lease& lease) {
+  const TrackBackward<Real>& a = all.a;
+  Buffer<Real> packed;
+  if (a.spec.traits().records)
+    packed = pack_forward(a.spec, all.k, a.call.parameters, a.layer, a.direction, lease);
+  Recomputation<Real> again(a.spec, all.k, all.plan, all.size, windows, std::move(packed));
+  const auto count = static_cast<index>(windows.all().size());
+  for (index i = count - 1; i >= 0; --i) {
+    const Window& window = windows.all()[i];
+    const Forward<Real> f = again.run(window, a.in, a.y, track, whole, lease);
+    const Real* c0 = f.c ? track.cells.data() + window.kept * all.sizes.padded_hidden : nullptr;
+    all.go_back({f.time,
+                 {f.x, f.tokens},
+                 window.of(a.y),
+                 window.of(a.dy),
+                 window.of(a.dx),
+                 f.h0,
+                 c0,
+                 f.cells,
+                 f.operand,
+                 f.gates,
+                 i == count - 1,
+                 i == 0},
+                lease);
+  }
 }
 
 template <class Real>
@@ -82,35 +167,32 @@ void run_track(const TrackBackward<Real>& a, Track<Real>& track, Lease& lease) {
   const Size size = a.spec.size(a.layer);
   const Sizes sizes = k.sizes(size);
   const Timeline time = sequences.timeline(a.reverse());
-  const auto packed = pack_track(a, sizes.packed_backward, lease);
-  const auto dh = a.final_rows(a.call.dfinal.h, size.output, sizes.padded_output);
-  Buffer<Real> dc;
-  if (a.spec.traits().has_cell_state)
-    dc = a.final_rows(a.call.dfinal.c, size.hidden, sizes.padded_hidden);
-  const auto projected = buffer<Real>(time.taped(), sizes.projected_per_row);
-  const Plan plan = plan_for(a.spec, size, sizes, sizeof(Real), sequences, a.in.tokens != nullptr,
-                             lease.threads());
-  const Backward<Real> g{
+  std::optional<Windows> windows;
+  if (a.spec.recompute) windows.emplace(a.spec, time, sizes.gradient_rows);
+  const index taped = windows ? windows->taped() : time.taped();
+  const Descent<Real> all{
+      .a = a,
+      .k = k,
       .size = size,
-      .time = time,
-      .packed = packed.data(),
-      .y = a.y,
-      .dy = a.dy,
-      .h0 = track.h0.data(),
-      .c0 = track.c0.data(),
-      .cells = track.cells.data(),
-      .gates = track.gates.data(),
-      .projected = projected.data(),
-      .dh = dh.data(),
-      .dc = dc.data(),
-      .dx = a.dx,
-      .add_dx = a.direction > 0,
-      .prefetch = plan.prefetch,
+      .sizes = sizes,
+      .plan = plan_for(a.spec, size, sizes, sizeof(Real), sequences, a.in.tokens != nullptr,
+                       lease.threads(), 1),
+      .packed = pack_track(a, sizes.packed_backward, lease),
+      .dh = a.final_rows(a.call.dfinal.h, size.output, sizes.padded_output),
+      .dc = a.spec.traits().has_cell_state
+                ? a.final_rows(a.call.dfinal.c, size.hidden, sizes.padded_hidden)
+                : Buffer<Real>(),
+      .projected = buffer<Real>(taped, sizes.projected_per_row),
+      .sums = Buffer<Real>(k.gradient_sums(size)),
   };
-  lease.run(plan.crews, plan.crew, [&](const Worker& me) { k.backward(g, me); });
-  a.keep_initial(dh, size.output, sizes.padded_output, a.call.dinitial.h);
-  a.keep_initial(dc, size.hidden, sizes.padded_hidden, a.call.dinitial.c);
-  weight_gradients(a, track, projected.data(), sizes, lease);
+  if (windows)
+    go_back_by_windows(all, *windows, track, time, lease);
+  else
+    all.go_back({time, a.in, a.y, a.dy, a.dx, track.h0.data(), track.c0.data(), track.cells.data(),
+                 track.operand.data(), track.gates.data(), true, true},
+                lease);
+  a.keep_initial(all.dh, size.output, sizes.padded_output, a.call.dinitial.h);
+  a.keep_initial(all.dc, size.hidden, sizes.padded_hidden, a.call.dinitial.c);
 }
 
 template <class Real>

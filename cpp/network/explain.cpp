@@ -10,8 +10,8 @@ Explanation explain(const Spec& spec, index layer, index steps, index rows, inde
                     bool tokens, int threads) {
   const Size size = spec.size(layer);
   const Sizes sizes = kernels<Real>(current(), spec).sizes(size);
-  const Work work =
-      work_of(spec, size, sizes, sizeof(Real), steps, rows, batch, tokens && layer == 0);
+  const Work work = work_of(spec, size, sizes, sizeof(Real), steps, rows, batch,
+                            tokens && layer == 0, static_cast<int>(spec.directions));
   const Machine machine = this_machine(threads);
   const auto most = [&](index parts) { return static_cast<int>(std::min<index>(threads, parts)); };
   return {work, machine, plan(work, machine), expected_share(work, machine, most(batch), 1),

@@ -2,22 +2,11 @@
 #include <cstring>
 #include <utility>
 
-#include "layers.hpp"
 #include "states.hpp"
+#include "windows.hpp"
 
 namespace rnnfast {
 namespace {
-
-template <class Real>
-Buffer<Real> pack_track(const Spec& spec, const CellKernels<Real>& k, const Real* parameters,
-                        index layer, int direction, Lease& lease) {
-  const Size size = spec.size(layer);
-  Buffer<Real> packed(k.sizes(size).packed_forward);
-  const auto w = weights(spec, parameters, layer, direction);
-  lease.run(pack_threads(packed.size(), lease),
-            [&](const Worker& me) { k.pack_forward(size, w, packed.data(), me); });
-  return packed;
-}
 
 // The input of the first layer; what had to be gathered goes into the given buffers.
 template <class Real>
@@ -93,27 +82,51 @@ void keep_final(const TrackCall<Real>& a, const Sizes& sizes, const Real* c) {
   }
 }
 
+// One layer and direction, ready to be run.
 template <class Real>
-void run_track(const TrackCall<Real>& a, Track<Real>* record, Lease& lease) {
-  const auto& k = kernels<Real>(a.instructions, a.spec);
+struct TrackForward {
+  TrackCall<Real> a;
+  const CellKernels<Real>& k;
+  Sizes sizes;
+  Plan plan;
+  bool by_windows;
+  Track<Real> track;
+  Buffer<Real> c, own, between, scratch;
+  Forward<Real> f;
+
+  TrackForward(const TrackCall<Real>& call, const Plan& plan, bool record, Lease& lease);
+
+  ForwardPass<Real> pass() const { return {k, plan, sizes, f}; }
+  void run(Lease& lease);
+  // What BPTT needs goes to `record`, which may be null.
+  void finish(Track<Real>* record) {
+    keep_final(a, sizes, c.data());
+    if (record) *record = std::move(track);
+  }
+};
+
+template <class Real>
+TrackForward<Real>::TrackForward(const TrackCall<Real>& call, const Plan& plan, bool record,
+                                 Lease& lease)
+    : a(call),
+      k(kernels<Real>(a.instructions, a.spec)),
+      sizes(k.sizes(a.spec.size(a.layer))),
+      plan(plan),
+      by_windows(record && a.spec.recompute) {
   const Size size = a.spec.size(a.layer);
-  const Sizes sizes = k.sizes(size);
-  Track<Real> t = new_track(a, sizes, record != nullptr);
-  const Buffer<Real> c = initial_cells(a, sizes);
-  Buffer<Real> own, input;
+  track = new_track(a, sizes, record && !by_windows);
+  c = initial_cells(a, sizes);
   const Real* packed = nullptr;
   if (a.call.packed) {
     packed = a.call.packed->tracks[a.number()].data();
   } else if (!a.direct) {
-    own = pack_track(a.spec, k, a.call.parameters, a.layer, a.direction, lease);
+    own = pack_forward(a.spec, k, a.call.parameters, a.layer, a.direction, lease);
     packed = own.data();
   }
-  const Plan plan = plan_for(a.spec, size, sizes, sizeof(Real), a.sequences, a.in.tokens != nullptr,
-                             lease.threads());
-  const auto between = buffer<Real>(a.sequences.width(), sizes.between_per_row);
-  const auto scratch =
+  between = buffer<Real>(a.sequences.width(), sizes.between_per_row);
+  scratch =
       buffer<Real>(plan.threads(), k.forward_scratch(size, a.sequences.timeline(false).rows(0)));
-  Forward<Real> f{
+  f = {
       .size = size,
       .time = a.sequences.timeline(a.reverse()),
       .weights =
@@ -121,26 +134,60 @@ void run_track(const TrackCall<Real>& a, Track<Real>* record, Lease& lease) {
       .packed = packed,
       .x = a.in.x,
       .tokens = a.in.tokens,
-      .h0 = t.h0.data(),
+      .h0 = track.h0.data(),
       .c = c.data(),
       .y = a.y,
-      .gates = t.gates.data(),
+      .gates = track.gates.data(),
       .between = between.data(),
-      .cells = t.cells.data(),
-      .operand = t.operand.data(),
+      .cells = track.cells.data(),
+      .operand = track.operand.data(),
       .scratch = scratch.data(),
       .input = nullptr,
-      .record = record != nullptr,
+      .record = record && !by_windows,
       .prefetch = plan.prefetch,
   };
-  if (plan.input_first && packed) {
-    input = buffer<Real>(a.sequences.rows(), sizes.input_per_row);
-    lease.run(plan.threads(), [&](const Worker& me) { k.input_product(f, input.data(), me); });
-    f.input = input.data();
+}
+
+template <class Real>
+void TrackForward<Real>::run(Lease& lease) {
+  if (!by_windows) return run_forward(k, plan, sizes, f, lease);
+  const Windows windows(a.spec, f.time, sizes.gradient_rows);
+  track.cells = forward_by_windows(k, plan, sizes, windows, f, lease);
+  track.operand = {};
+}
+
+// Both directions of a layer at once.
+template <class Real>
+void run_together(TrackForward<Real> (&tracks)[2], const Plan& plan, Lease& lease) {
+  const ForwardPass<Real> passes[2] = {tracks[0].pass(), tracks[1].pass()};
+  const int threads = plan.threads();
+  lease.run(2 * plan.crews, plan.crew,
+            [&](const Worker& me) { passes[me.index / threads].run(me.within(threads)); });
+}
+
+// All directions of a layer, of which call(d) is one; `record` is null or holds a track for each.
+template <class Real, class Call>
+void run_layer(const Spec& spec, Call call, Track<Real>* record, Lease& lease) {
+  const TrackCall<Real> first = call(0);
+  const Size size = spec.size(first.layer);
+  const Sizes sizes = kernels<Real>(first.instructions, spec).sizes(size);
+  const bool one_by_one = record && spec.recompute;
+  const Plan plan =
+      plan_for(spec, size, sizes, sizeof(Real), first.sequences, first.in.tokens != nullptr,
+               lease.threads(), one_by_one ? 1 : spec.directions);
+  const auto own = [&](int d) { return record ? record + d : nullptr; };
+  if (plan.together) {
+    TrackForward<Real> both[2] = {{first, plan, record != nullptr, lease},
+                                  {call(1), plan, record != nullptr, lease}};
+    run_together(both, plan, lease);
+    for (int d = 0; d < 2; ++d) both[d].finish(own(d));
+    return;
   }
-  lease.run(plan.crews, plan.crew, [&](const Worker& me) { k.forward(f, me); });
-  keep_final(a, sizes, c.data());
-  if (record) *record = std::move(t);
+  for (int d = 0; d < spec.directions; ++d) {
+    TrackForward<Real> track(call(d), plan, record != nullptr, lease);
+    track.run(lease);
+    track.finish(own(d));
+  }
 }
 
 template <class Real>
@@ -164,10 +211,11 @@ void run_layers(const Spec& spec, const ForwardCall<Real>& call, const Sequences
       made = buffer<Real>(sequences.rows(), spec.width());
       y = packed_rows(made.data(), spec.width(), sequences);
     }
-    for (int d = 0; d < spec.directions && sequences.rows(); ++d)
-      run_track<Real>(
-          {spec, set, call, sequences, layer, d, in, shifted(y, d * spec.output()), direct},
-          tape ? &tape->tracks[layer * spec.directions + d] : nullptr, lease);
+    const auto track = [&](int d) -> TrackCall<Real> {
+      return {spec, set, call, sequences, layer, d, in, shifted(y, d * spec.output()), direct};
+    };
+    if (sequences.rows())
+      run_layer(spec, track, tape ? &tape->tracks[layer * spec.directions] : nullptr, lease);
     if (last && sequences.packed()) scatter(sequences, made.data(), spec.width(), call.y, lease);
     in = {read_only(y)};
     if (tape) {
@@ -190,8 +238,8 @@ PackedNetwork<Real> pack(const Spec& spec, const Real* parameters, Lease& lease)
   PackedNetwork<Real> network{&current(), {}};
   for (index layer = 0; layer < spec.layers; ++layer)
     for (int d = 0; d < spec.directions; ++d)
-      network.tracks.push_back(pack_track(spec, kernels<Real>(*network.instructions, spec),
-                                          parameters, layer, d, lease));
+      network.tracks.push_back(pack_forward(spec, kernels<Real>(*network.instructions, spec),
+                                            parameters, layer, d, lease));
   return network;
 }
 

@@ -13,7 +13,7 @@ double step_flops(const Spec& spec, const Size& size, index batch) {
 }
 
 Work work_of(const Spec& spec, const Size& size, const Sizes& sizes, index element, index steps,
-             index rows, index batch, bool tokens) {
+             index rows, index batch, bool tokens, int directions) {
   return {
       .steps = steps,
       .rows = rows,
@@ -23,6 +23,7 @@ Work work_of(const Spec& spec, const Size& size, const Sizes& sizes, index eleme
       .panels = sizes.panels,
       .weight_bytes = sizes.packed_forward * element,
       .tokens = tokens,
+      .directions = directions,
   };
 }
 
@@ -31,16 +32,45 @@ Machine this_machine(int threads) {
 }
 
 Plan plan_for(const Spec& spec, const Size& size, const Sizes& sizes, index element,
-              const Sequences& sequences, bool tokens, int threads) {
+              const Sequences& sequences, bool tokens, int threads, int directions) {
   const Timeline time = sequences.timeline(false);
-  const Work work =
-      work_of(spec, size, sizes, element, time.steps, time.total(), time.rows(0), tokens);
+  const Work work = work_of(spec, size, sizes, element, time.steps, time.total(), time.rows(0),
+                            tokens, directions);
   return plan(work, this_machine(threads));
 }
 
 int pack_threads(index elements, const Lease& lease) {
   constexpr index worth_waking = index{64} * 1024;
   return elements < worth_waking ? 1 : lease.threads();
+}
+
+template <class Real>
+Buffer<Real> pack_forward(const Spec& spec, const CellKernels<Real>& k, const Real* parameters,
+                          index layer, int direction, Lease& lease) {
+  const Size size = spec.size(layer);
+  Buffer<Real> packed(k.sizes(size).packed_forward);
+  const auto w = weights(spec, parameters, layer, direction);
+  lease.run(pack_threads(packed.size(), lease),
+            [&](const Worker& me) { k.pack_forward(size, w, packed.data(), me); });
+  return packed;
+}
+
+template <class Real>
+ForwardPass<Real>::ForwardPass(const CellKernels<Real>& k, const Plan& plan, const Sizes& sizes,
+                               const Forward<Real>& f)
+    : kernels_(k), f_(f) {
+  if (!plan.input_first || !f.packed) return;
+  input_ = buffer<Real>(f.time.total(), sizes.input_per_row);
+  f_.input = input_.data();
+}
+
+template <class Real>
+void ForwardPass<Real>::run(const Worker& me) const {
+  if (input_.data()) {  // of a single sequence, so that all threads are one crew
+    kernels_.input_product(f_, input_.data(), me);
+    if (!me.finish_step()) return;
+  }
+  kernels_.forward(f_, me);
 }
 
 template <class Real>
@@ -85,9 +115,12 @@ Buffer<Real> drop(const Spec& spec, const Tape<Real>& tape, index layer, const R
   return to;
 }
 
-#define RNNFAST_INSTANTIATE(Real)                                                         \
-  template Buffer<Real> gather(const Sequences&, const Rows<const Real>&, index, Lease&); \
-  template void scatter(const Sequences&, const Real*, index, const Rows<Real>&, Lease&); \
+#define RNNFAST_INSTANTIATE(Real)                                                               \
+  template Buffer<Real> pack_forward(const Spec&, const CellKernels<Real>&, const Real*, index, \
+                                     int, Lease&);                                              \
+  template class ForwardPass<Real>;                                                             \
+  template Buffer<Real> gather(const Sequences&, const Rows<const Real>&, index, Lease&);       \
+  template void scatter(const Sequences&, const Real*, index, const Rows<Real>&, Lease&);       \
   template Buffer<Real> drop(const Spec&, const Tape<Real>&, index, const Real*, Lease&);
 RNNFAST_INSTANTIATE(float)
 RNNFAST_INSTANTIATE(double)

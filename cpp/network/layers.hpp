@@ -17,11 +17,12 @@ double step_flops(const Spec& spec, const Size& size, index batch);
 // What one layer and direction has to do over `rows` rows of so many steps, the widest of which has
 // `batch`; `element`: bytes of one.
 Work work_of(const Spec& spec, const Size& size, const Sizes& sizes, index element, index steps,
-             index rows, index batch, bool tokens);
+             index rows, index batch, bool tokens, int directions);
 Machine this_machine(int threads);
 
+// Of `directions` that may be processed at once.
 Plan plan_for(const Spec& spec, const Size& size, const Sizes& sizes, index element,
-              const Sequences& sequences, bool tokens, int threads);
+              const Sequences& sequences, bool tokens, int threads, int directions);
 
 // How many threads pack so many elements.
 int pack_threads(index elements, const Lease& lease);
@@ -32,6 +33,32 @@ struct LayerInput {
   Rows<const Real> x;
   const int32_t* tokens = nullptr;
 };
+
+// The weights of one layer and direction for its forward pass.
+template <class Real>
+Buffer<Real> pack_forward(const Spec& spec, const CellKernels<Real>& k, const Real* parameters,
+                          index layer, int direction, Lease& lease);
+
+// A forward pass of one layer and direction; every thread of its plan runs it.
+template <class Real>
+class ForwardPass {
+ public:
+  ForwardPass(const CellKernels<Real>& k, const Plan& plan, const Sizes& sizes,
+              const Forward<Real>& f);
+  void run(const Worker& me) const;
+
+ private:
+  const CellKernels<Real>& kernels_;
+  Forward<Real> f_;
+  Buffer<Real> input_;
+};
+
+template <class Real>
+void run_forward(const CellKernels<Real>& k, const Plan& plan, const Sizes& sizes,
+                 const Forward<Real>& f, Lease& lease) {
+  const ForwardPass<Real> pass(k, plan, sizes, f);
+  lease.run(plan.crews, plan.crew, [&](const Worker& me) { pass.run(me); });
+}
 
 template <class Real>
 Rows<Real> shifted(Rows<Real> rows, index columns) {

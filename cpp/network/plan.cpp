@@ -44,6 +44,20 @@ Plan planned(const Work& work, const Machine& machine, index crews, int crew) {
   return p;
 }
 
+// For one direction.
+Plan best_plan(const Work& work, const Machine& machine) {
+  Plan best{};
+  if (total_flops(work) <= waking) return best;
+  for (int crew = 1; crew <= std::min<index>(machine.threads, work.panels); ++crew) {
+    const index crews = machine.threads / crew;
+    const index filled = std::max<index>(work.batch / enough_rows(work, machine), 1);
+    for (const index some : {crews, std::min(crews, filled)})
+      // Smaller crews come first: they wait less.
+      if (const Plan p = planned(work, machine, some, crew); p.share < best.share) best = p;
+  }
+  return best;
+}
+
 }  // namespace
 
 double expected_share(const Work& work, const Machine& machine, int crews, int crew) {
@@ -60,15 +74,15 @@ double expected_share(const Work& work, const Machine& machine, int crews, int c
 }
 
 Plan plan(const Work& work, const Machine& machine) {
-  Plan best{};
-  if (total_flops(work) > waking)
-    for (int crew = 1; crew <= std::min<index>(machine.threads, work.panels); ++crew) {
-      const index crews = machine.threads / crew;
-      const index filled = std::max<index>(work.batch / enough_rows(work, machine), 1);
-      for (const index some : {crews, std::min(crews, filled)})
-        // Smaller crews come first: they wait less.
-        if (const Plan p = planned(work, machine, some, crew); p.share < best.share) best = p;
-    }
+  Plan best = best_plan(work, machine);
+  if (work.directions == 2 && machine.threads > 1) {
+    Machine half = machine;
+    half.threads = machine.threads / 2;
+    Plan each = best_plan(work, half);
+    each.share = (each.share + waking / total_flops(work)) / 2;
+    each.together = true;
+    if (each.share < best.share) best = each;
+  }
   // One row makes every weight serve a single multiply-add a step: better to read the input
   // weights once for many steps. This decides about rounding, so that threads have no say in it.
   best.input_first = work.batch == 1 && work.steps > 1 && !work.tokens;

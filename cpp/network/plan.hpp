@@ -14,6 +14,7 @@ struct Work {
   index panels;       // shares of units there are
   index weight_bytes;
   bool tokens;
+  int directions = 1;  // that may be processed at once
 };
 
 struct Machine {
@@ -27,9 +28,10 @@ struct Plan {
   int crew = 1;      // threads of one: each owns units and meets the others after every step
   bool input_first;  // the input product of all steps before the time loop
   bool prefetch;     // the weights that a thread reads every step exceed its second-level cache
-  double share = 1;  // of a single thread's time that the layer is expected to take
+  bool together = false;  // both directions at once, each by such crews; else one after the other
+  double share = 1;       // of a single thread's time that the layer is expected to take
 
-  int threads() const { return crews * crew; }
+  int threads() const { return crews * crew; }  // of a direction
 };
 
 // What a layer would take with these crews, as a share of a single thread's time. Estimates are for

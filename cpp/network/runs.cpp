@@ -50,7 +50,50 @@ std::vector<Run<Real>> hidden_runs(const Timeline& time, const Rows<const Real>&
   return runs;
 }
 
+std::vector<index> groups(const Timeline& time, index most) {
+  std::vector<index> first{0};
+  for (index t = 1; t < time.steps; ++t)
+    if (time.offset[t + 1] - time.offset[first.back()] > most) first.push_back(t);
+  first.push_back(time.steps);
+  return first;
+}
+
+template <class Real>
+Chunked<Real>::Chunked(const Timeline& time, index most, const std::vector<Run<Real>>& runs) {
+  if (runs.empty()) return;
+  const std::vector<index> steps = groups(time, most);
+  const auto count = static_cast<index>(steps.size()) - 1;
+  for (index i = 0; i < count; ++i) {
+    const index group = time.reverse ? i : count - 1 - i;
+    const index first = time.offset[steps[group]], rows = time.offset[steps[group + 1]] - first;
+    const index parts = (rows + most - 1) / most;
+    for (index part = 0; part < parts; ++part)
+      add(runs, first + rows * part / parts, first + rows * (part + 1) / parts);
+  }
+  const Run<Real>* next = runs_.data();
+  for (Runs<Real>& chunk : chunks_) {
+    chunk.data = next;
+    next += chunk.size;
+  }
+}
+
+// Rows [begin, end); where they lie is told when all of them do.
+template <class Real>
+void Chunked<Real>::add(const std::vector<Run<Real>>& runs, index begin, index end) {
+  const auto before = static_cast<index>(runs_.size());
+  auto run = std::upper_bound(runs.begin(), runs.end(), begin,
+                              [](index row, const Run<Real>& r) { return row < r.row; }) -
+             1;
+  for (; begin < end; ++run) {
+    const index skipped = begin - run->row, count = std::min(end - begin, run->count - skipped);
+    runs_.push_back({run->a + skipped * run->a_stride, run->a_stride, begin, 1, count});
+    begin += count;
+  }
+  chunks_.push_back({nullptr, static_cast<index>(runs_.size()) - before});
+}
+
 #define RNNFAST_INSTANTIATE(Real)                                                       \
+  template class Chunked<Real>;                                                         \
   template std::vector<Run<Real>> input_runs(const Timeline&, const Rows<const Real>&); \
   template std::vector<Run<Real>> hidden_runs(const Timeline&, const Rows<const Real>&, \
                                               const Real*, index);

@@ -8,6 +8,8 @@
 
 namespace rnnfast {
 
+inline constexpr index automatic = -1;
+
 struct Spec {
   Cell cell;
   index input;
@@ -20,6 +22,7 @@ struct Spec {
   index projection;  // 0: none
   Nonlinearity nonlinearity;
   Compute compute;
+  index recompute = 0;  // steps of a window that BPTT computes again, 0: none, automatic: √T
 
   const CellTraits& traits() const { return rnnfast::traits(cell); }
   index output() const { return projection ? projection : hidden; }  // P

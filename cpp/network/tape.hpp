@@ -10,7 +10,8 @@
 
 namespace rnnfast {
 
-// One layer and direction.
+// One layer and direction. Where windows are computed again: h0, and in `cells` the cell states
+// before each window.
 template <class Real>
 struct Track {
   Buffer<Real> gates, cells, operand;

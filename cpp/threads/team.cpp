@@ -128,7 +128,7 @@ class Team {
   };
 
   Worker worker(int i) {
-    return {i, count_.load(std::memory_order_relaxed), crew_, this, meet, proceed};
+    return {i, count_.load(std::memory_order_relaxed), crew_, i, this, meet, proceed};
   }
 
   // Barrier of a crew: everyone counts his steps and waits for the others' counts.
@@ -266,7 +266,7 @@ void Lease::run(int crews, int crew, const std::function<void(const Worker&)>& j
     finished = team_->run(crews * crew, crew, job, watch_);
   } else {
     const auto proceed = [](void* watch, int) { return !static_cast<Watch*>(watch)->stop(); };
-    job(Worker{0, 1, 1, &watch_, proceed, proceed});
+    job(Worker{0, 1, 1, 0, &watch_, proceed, proceed});
     finished = !watch_.stopped();
   }
   if (!finished) throw Interrupted();

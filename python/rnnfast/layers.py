@@ -295,6 +295,11 @@ class RNN(Layer):
         Precision of the products of a float32 layer. With ``"bfloat16"`` their operands, gradients
         of gates among them, are rounded to it, and the gates that the tape keeps to at least as
         many bits; sums, parameters, states and results stay float32.
+    recompute : None, "auto" or int
+        Memory for time: the tape of `forward` keeps states every so many steps, with ``"auto"`` √T
+        of them, rather than the gates of all steps, which :meth:`backward` computes again between
+        two of them at a time. Rounded up to some 500 rows, steps times batch. Results are the same,
+        bit for bit.
     rng : int, Generator or None
         Source of the initial weights, U(±1/√H), and of dropout.
 
@@ -319,6 +324,7 @@ class RNN(Layer):
         *,
         dtype: npt.DTypeLike = "float32",
         compute: str = "float32",
+        recompute: int | str | None = None,
         rng: int | np.random.Generator | None = None,
     ) -> None:
         super().__init__(
@@ -333,6 +339,7 @@ class RNN(Layer):
             compute,
             rng=rng,
             nonlinearity=nonlinearity,
+            recompute=recompute,
         )
         self.nonlinearity = nonlinearity
 
@@ -370,6 +377,11 @@ class LSTM(Layer):
         Precision of the products of a float32 layer. With ``"bfloat16"`` their operands, gradients
         of gates among them, are rounded to it, and the gates that the tape keeps to at least as
         many bits; sums, parameters, states and results stay float32.
+    recompute : None, "auto" or int
+        Memory for time: the tape of `forward` keeps states every so many steps, with ``"auto"`` √T
+        of them, rather than the gates of all steps, which :meth:`backward` computes again between
+        two of them at a time. Rounded up to some 500 rows, steps times batch. Results are the same,
+        bit for bit.
     rng : int, Generator or None
         Source of the initial weights, U(±1/√H), and of dropout.
 
@@ -394,6 +406,7 @@ class LSTM(Layer):
         *,
         dtype: npt.DTypeLike = "float32",
         compute: str = "float32",
+        recompute: int | str | None = None,
         rng: int | np.random.Generator | None = None,
     ) -> None:
         super().__init__(
@@ -408,6 +421,7 @@ class LSTM(Layer):
             compute,
             rng=rng,
             proj_size=proj_size,
+            recompute=recompute,
         )
 
     def _describe(self) -> Iterator[tuple[str, Any]]:
@@ -444,6 +458,11 @@ class GRU(Layer):
         Precision of the products of a float32 layer. With ``"bfloat16"`` their operands, gradients
         of gates among them, are rounded to it, and the gates that the tape keeps to at least as
         many bits; sums, parameters, states and results stay float32.
+    recompute : None, "auto" or int
+        Memory for time: the tape of `forward` keeps states every so many steps, with ``"auto"`` √T
+        of them, rather than the gates of all steps, which :meth:`backward` computes again between
+        two of them at a time. Rounded up to some 500 rows, steps times batch. Results are the same,
+        bit for bit.
     rng : int, Generator or None
         Source of the initial weights, U(±1/√H), and of dropout.
 
@@ -468,6 +487,7 @@ class GRU(Layer):
         reset_after: bool = True,
         dtype: npt.DTypeLike = "float32",
         compute: str = "float32",
+        recompute: int | str | None = None,
         rng: int | np.random.Generator | None = None,
     ) -> None:
         super().__init__(
@@ -482,6 +502,7 @@ class GRU(Layer):
             compute,
             rng=rng,
             reset_after=reset_after,
+            recompute=recompute,
         )
         self.reset_after: bool = self._options["reset_after"]
 

@@ -141,6 +141,7 @@ class CharacterModel(Model):
         dropout: float = 0.0,
         dtype: str = "float32",
         compute: str = "float32",
+        recompute: int | str | None = None,
         rng: int | np.random.Generator | None = None,
     ) -> CharacterModel:
         """Make a model of equal layers of one cell: `basic`, `lstm` or `gru`.
@@ -157,7 +158,7 @@ class CharacterModel(Model):
         generator = np.random.default_rng(rng)
         stack = CELLS[cell](
             len(vocabulary), hidden_size, num_layers,
-            dropout=dropout, dtype=dtype, compute=compute, rng=generator,
+            dropout=dropout, dtype=dtype, compute=compute, recompute=recompute, rng=generator,
         )  # fmt: skip
         return cls(vocabulary, [stack], rng=generator)
 

@@ -16,6 +16,7 @@ from .flat import Named
 
 _NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
 _MOST = 2**31 - 1
+_WINDOWS: dict[Any, int] = {None: 0, "auto": -1}  # what the compiled half calls them
 _MOST_LAYERS = 2**16  # each has parameters with names
 
 
@@ -37,6 +38,7 @@ class Options(Named, ABC):
         proj_size: int = 0,
         reset_after: bool = True,
         nonlinearity: str = "tanh",
+        recompute: int | str | None = None,
     ) -> None:
         self.input_size = self._integer("input_size", input_size, 1)
         self.hidden_size = self._integer("hidden_size", hidden_size, 1)
@@ -52,20 +54,24 @@ class Options(Named, ABC):
             raise self._wrong_value(
                 f"compute is 'bfloat16' with dtype {self.dtype}, expected dtype float32"
             )
+        self.recompute = self._window(recompute)
         self._options: dict[str, Any] = {
             "reset_after": self._flag("reset_after", reset_after),
             "nonlinearity": self._choice("nonlinearity", nonlinearity, _NONLINEARITIES),
+            "recompute": _WINDOWS.get(self.recompute, self.recompute),
         }
 
     # Checks of the constructor's arguments.
 
-    def _integer(self, name: str, value: int, least: int, most: int = _MOST) -> int:
+    def _integer(
+        self, name: str, value: int, least: int, most: int = _MOST, expected: str = "an integer"
+    ) -> int:
         try:
             number = None if isinstance(value, bool | np.bool_) else operator.index(value)
         except TypeError:
             number = None
         if number is None:
-            raise self._wrong_type(name, value, "an integer")
+            raise self._wrong_type(name, value, expected)
         if not least <= number <= most:
             raise self._wrong_value(f"{name} is {number}, expected {least} to {most}")
         return number
@@ -108,6 +114,16 @@ class Options(Named, ABC):
             )
         return value
 
+    def _window(self, value: int | str | None) -> int | str | None:
+        expected = "None, 'auto' or an integer"
+        if value is None:
+            return None
+        if isinstance(value, str):
+            if value != "auto":
+                raise self._wrong_value(f"recompute is {value!r}, expected {expected}")
+            return value
+        return self._integer("recompute", value, 1, expected=expected)
+
     # The compiled half.
 
     def _make_core(self) -> None:
@@ -147,3 +163,5 @@ class Options(Named, ABC):
         yield "dtype", self.dtype.name
         if self.compute != "float32":
             yield "compute", self.compute
+        if self.recompute is not None:
+            yield "recompute", self.recompute

@@ -16,13 +16,16 @@ __all__ = ["LayerPlan", "Plan", "explain"]
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """How each direction of one layer is run; see :func:`explain`.
+    """How one layer is run; see :func:`explain`.
 
     Attributes
     ----------
     crews, crew : int
-        Threads form `crews` crews of `crew` threads. A crew owns rows of the batch and waits for no
-        other; its members own units and meet after every step.
+        The threads of a direction form `crews` crews of `crew` threads. A crew owns rows of the
+        batch and waits for no other; its members own units and meet after every step.
+    together : bool
+        Forward passes process both directions at once, each by such crews; else one after the
+        other, as backward passes do.
     input_first : bool
         The input product of all steps is formed before the first one; else within each.
     prefetch : bool
@@ -42,6 +45,7 @@ class LayerPlan:
 
     crews: int
     crew: int
+    together: bool
     input_first: bool
     prefetch: bool
     share: float
@@ -53,8 +57,8 @@ class LayerPlan:
 
     @property
     def num_threads(self) -> int:
-        """Threads that work on the layer."""
-        return self.crews * self.crew
+        """Threads that work on the layer at once."""
+        return self.crews * self.crew * (2 if self.together else 1)
 
     def lines(self) -> Iterator[str]:
         """The plan in words."""
@@ -78,15 +82,20 @@ class LayerPlan:
         )
 
     def _threads(self) -> str:
+        if self.together:
+            return f"both directions at once, each by {self._crews()}"
         if self.num_threads == 1:
             return "one thread: more would gain less than it takes to wake or to meet them"
+        return self._crews()
+
+    def _crews(self) -> str:
+        if self.crews * self.crew == 1:
+            return "one thread"
         if self.crew == 1:
-            return f"{self.crews} threads, each with rows of its own, which never wait"
-        if self.crews == 1:
-            return f"{self.crew} threads, each with units of its own, which meet after every step"
+            return f"{self.crews} threads with rows of their own, which never wait"
+        units = f"{self.crew} threads with units of their own, which meet after every step"
         return (
-            f"{self.num_threads} threads: {self.crews} crews with rows of their own, in each "
-            f"{self.crew} threads with units of their own, which meet after every step"
+            units if self.crews == 1 else f"{self.crews} crews with rows of their own, of {units}"
         )
 
 
@@ -99,8 +108,7 @@ class Plan:
     call : str
         Layer, shape, instruction set and number of threads on offer.
     layers : tuple of LayerPlan
-        From the first layer to the last. The two directions of a layer are run one after the other,
-        each in this way.
+        From the first layer to the last.
     """
 
     call: str
@@ -124,8 +132,6 @@ def explain(
     num_threads: int | None = None,
 ) -> Plan:
     """Tell how a layer would run a call of that shape on this machine.
-
-    Backward passes are run the same way.
 
     Parameters
     ----------

@@ -112,6 +112,23 @@ TEST(plan_keeps_crews_behind_one_cache) {
   CHECK(lstm_plan(512, 1, 64, 8).crew == 8);
 }
 
+// Two directions wait for nothing of each other: half the threads each, unless one is left over.
+TEST(plan_processes_both_directions_at_once) {
+  for (index batch : {1, 7, 64})
+    for (int threads = 2; threads <= 64; threads *= 2) {
+      Work work = lstm(256, batch);
+      CHECK(!plan(work, {threads, 1 << 20, 8}).together);
+      work.directions = 2;
+      const Plan both = plan(work, {threads, 1 << 20, 8});
+      CHECK(both.together && 2 * both.threads() <= threads);
+    }
+  Work little{};
+  little.steps = little.rows = little.batch = little.panels = 1;
+  little.step_flops = 10;
+  little.directions = 2;
+  CHECK(!plan(little, {64, 1 << 20, 8}).together);
+}
+
 // Whether sums are formed beforehand decides about rounding: it may not hang on the threads.
 TEST(plan_forms_the_input_product_whatever_the_threads) {
   test::Random random(2);

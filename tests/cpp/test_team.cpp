@@ -40,9 +40,9 @@ TEST(team_meets_between_phases) {
     lease.run(1, count, [&](const Worker& me) {
       for (int p = 1; p <= 300; ++p) {
         phase[me.index] = p;
-        if (!me.meet(me.team, me.index)) ++wrong;
+        if (!me.meet(me.team, me.member)) ++wrong;
         for (int v : phase) wrong += v != p;
-        if (!me.meet(me.team, me.index)) ++wrong;
+        if (!me.meet(me.team, me.member)) ++wrong;
       }
     });
     CHECK(wrong == 0);
@@ -111,7 +111,7 @@ TEST(team_serves_callers_from_several_threads) {
       std::vector<int> marks(lease.threads(), 0);
       lease.run(1, lease.threads(), [&](const Worker& me) {
         marks[me.index] = mark;
-        if (!me.meet(me.team, me.index)) ++wrong;
+        if (!me.meet(me.team, me.member)) ++wrong;
         for (int m : marks) wrong += m != mark;
       });
     }
