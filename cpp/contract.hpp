@@ -92,6 +92,14 @@ struct Worker {
   }
 };
 
+// A number for each left operand: x_t, h_{t-1} and the second product's input.
+template <class Real>
+struct PerOperand {
+  Real x = 0;
+  Real h = 0;
+  Real operand = 0;
+};
+
 template <class Real>
 struct Forward {
   Size size;
@@ -111,6 +119,7 @@ struct Forward {
   const Real* input;      // optional W_ih x + bias of every row, from input_product
   bool record;
   bool prefetch;  // the weights that a thread reads every step exceed its second-level cache
+  PerOperand<Real> scales;  // of integers, where fixed beforehand; zero: each row has its own
 };
 
 template <class Real>

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <atomic>
+#include <cstring>
 #include <initializer_list>
 #include <string>
 #include <utility>
@@ -135,12 +136,19 @@ class LayerOf final : public PyLayer {
     return py::make_tuple(dx, dinitial.object(), dparameters);
   }
 
-  std::unique_ptr<PyPacked> pack(py::array parameters, py::handle num_threads) const override {
+  std::unique_ptr<PyPacked> pack(py::array parameters, py::handle scales,
+                                 py::handle num_threads) const override {
     auto packed = std::make_unique<PackedOf<Real>>();
     packed->layer = serial_;
     const Real* values = flat(parameters);
+    const index tracks = spec_.layers * spec_.directions;
+    const auto* fixed =
+        scales.is_none()
+            ? nullptr
+            : reinterpret_cast<const PerOperand<Real>*>(flat(scales, "scales", tracks * 3));
     without_gil(thread_count_or_default(num_threads),
                 [&](Lease& lease) { packed->network = rnnfast::pack(spec_, values, lease); });
+    if (fixed) packed->network.scales.assign(fixed, fixed + tracks);
     return packed;
   }
 
@@ -151,14 +159,21 @@ class LayerOf final : public PyLayer {
     for (index layer = 0; layer < spec_.layers; ++layer) {
       const auto e = rnnfast::explain<Real>(spec_, layer, steps, rows, batch, tokens, threads);
       all.append(py::dict(
-          py::arg("crews") = e.plan.crews, py::arg("crew") = e.plan.crew, py::arg("together") = e.plan.together,
-          py::arg("input_first") = e.plan.input_first, py::arg("prefetch") = e.plan.prefetch,
-          py::arg("share") = e.plan.share, py::arg("rows_alone") = e.rows_alone,
-          py::arg("units_alone") = e.units_alone, py::arg("step_flops") = e.work.step_flops,
-          py::arg("weight_bytes") = e.work.weight_bytes,
+          py::arg("crews") = e.plan.crews, py::arg("crew") = e.plan.crew,
+          py::arg("together") = e.plan.together, py::arg("input_first") = e.plan.input_first,
+          py::arg("prefetch") = e.plan.prefetch, py::arg("share") = e.plan.share,
+          py::arg("rows_alone") = e.rows_alone, py::arg("units_alone") = e.units_alone,
+          py::arg("step_flops") = e.work.step_flops, py::arg("weight_bytes") = e.work.weight_bytes,
           py::arg("cache_bytes") = e.machine.cache_bytes));
     }
     return all;
+  }
+
+  py::array magnitudes(PyTape& tape) const override {
+    const auto all = rnnfast::magnitudes(spec_, own_tape(tape).tape);
+    auto array = new_array<Real>({static_cast<index>(all.size()), 3});
+    std::memcpy(array.mutable_data(), all.data(), array.nbytes());
+    return array;
   }
 
  private:
@@ -183,18 +198,19 @@ class LayerOf final : public PyLayer {
 
   const char* name() const { return spec_.traits().name; }
 
-  // The flat parameter buffer: a contiguous array of the layer's own type and count.
-  const Real* flat(py::handle given) const {
-    if (!py::isinstance<py::array>(given))
-      throw py::type_error(std::string(name()) + ": the parameter buffer is no array");
+  // A contiguous array of the layer's own type and so many elements.
+  const Real* flat(py::handle given, const char* what, index count) const {
+    const auto text = [&] { return std::string(name()) + ": " + what; };
+    if (!py::isinstance<py::array>(given)) throw py::type_error(text() + " is no array");
     const auto a = py::reinterpret_borrow<py::array>(given);
-    if (!py::isinstance<py::array_t<Real, py::array::c_style>>(a) || a.size() != count_)
-      throw py::value_error(std::string(name()) + ": the parameter buffer has shape " +
-                            repr_shape(a) + " and dtype " + py::str(a.dtype()).cast<std::string>() +
-                            ", expected " + std::to_string(count_) + " contiguous elements of " +
+    if (!py::isinstance<py::array_t<Real, py::array::c_style>>(a) || a.size() != count)
+      throw py::value_error(text() + " has shape " + repr_shape(a) + " and dtype " +
+                            py::str(a.dtype()).cast<std::string>() + ", expected " +
+                            std::to_string(count) + " contiguous elements of " +
                             py::str(py::dtype::of<Real>()).cast<std::string>());
     return static_cast<const Real*>(a.data());
   }
+  const Real* flat(py::handle given) const { return flat(given, "the parameter buffer", count_); }
 
   ForwardCall<Real> forward_call(py::handle parameters, py::handle packed, const Input<Real>& in,
                                  const StateArrays<Real>& initial, py::array_t<Real>& y,

@@ -39,7 +39,11 @@ class PyLayer {
                              py::handle out, bool input_gradient, py::handle num_threads) const = 0;
   virtual py::tuple step(py::handle parameters, py::handle x, py::handle state,
                          py::handle num_threads, py::handle packed) const = 0;
-  virtual std::unique_ptr<PyPacked> pack(py::array parameters, py::handle num_threads) const = 0;
+  // scales: None, or an array (L*D, 3) as magnitudes makes
+  virtual std::unique_ptr<PyPacked> pack(py::array parameters, py::handle scales,
+                                         py::handle num_threads) const = 0;
+  // (L*D, 3): the largest of x, of h and of the second product's input
+  virtual py::array magnitudes(PyTape& tape) const = 0;
   // [{name: value}], one for each layer
   virtual py::list explain(index steps, index rows, index batch, bool tokens,
                            py::handle num_threads) const = 0;

@@ -90,7 +90,8 @@ PYBIND11_MODULE(_core, m) {
            py::arg("dstate"), py::arg("out"), py::arg("input_gradient"), py::arg("num_threads"))
       .def("step", &PyLayer::step, py::arg("parameters"), py::arg("x"), py::arg("state"),
            py::arg("num_threads"), py::arg("packed"))
-      .def("pack", &PyLayer::pack, py::arg("parameters"), py::arg("num_threads"))
+      .def("pack", &PyLayer::pack, py::arg("parameters"), py::arg("scales"), py::arg("num_threads"))
+      .def("magnitudes", &PyLayer::magnitudes, py::arg("tape"))
       .def("explain", &PyLayer::explain, py::arg("steps"), py::arg("rows"), py::arg("batch"),
            py::arg("tokens"), py::arg("num_threads"));
 
@@ -102,6 +103,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("use_isa", [](const std::string& name) { use(name); }, py::arg("name"));
   m.def("cpu", cpu_name);
   m.def("compiler", compiler_name);
+  m.def("max_threads", [] { return max_threads; });
   m.def("get_num_threads", default_threads, get_num_threads_doc);
   m.def(
       "set_num_threads", [](const py::object& n) { set_default_threads(as_thread_count(n)); },

@@ -63,16 +63,6 @@ inline ScaledExp<Real> scaled_exp(Vec<Real> x) {
   return {(Vec<Real>)((IntVec<Real>)shifted << K::mantissa), (r * r) * p + r};
 }
 
-// Written so that NaN, which compares false, passes through.
-template <class Real>
-inline Vec<Real> at_most(Vec<Real> x, Real limit) {
-  return x > limit ? broadcast(limit) : x;
-}
-template <class Real>
-inline Vec<Real> at_least(Vec<Real> x, Real limit) {
-  return x < limit ? broadcast(limit) : x;
-}
-
 template <class Real>
 inline Vec<Real> sigmoid(Vec<Real> x) {
   constexpr Real limit = ExpConstants<Real>::sigmoid_limit;

@@ -9,8 +9,8 @@
 //                  the instruction set multiplies such pairs, else one, widened. Gates, which no
 //                  product reads, lie in the tape as IEEE halves there
 //   Int8           for inference: integers from -127 to 127, by a scale for each row of weights and
-//                  for each row of the left operand; four to a word where the instruction set
-//                  multiplies bytes, else one, as a float
+//                  for the left operand, fixed beforehand or each row's own; four to a word where
+//                  the instruction set multiplies bytes, else one, as a float
 //
 #pragma once
 
@@ -89,7 +89,7 @@ struct BFloat16 {
     const Vec<float> low = v < -most ? broadcast(-most) : v;
     store_halves(p, low > most ? broadcast(most) : low);
   }
-  static void make_row(const float* row, long columns, float* words) {
+  static void make_row(const float* row, long columns, float* words, float) {
     put_row<BFloat16>(row, columns, words);
   }
   // A gate near one is a factor of many steps: what it lacks of one is kept, with a minus sign.
@@ -118,62 +118,56 @@ struct BFloat16 : Native<float> {
   static constexpr bool native = false;
 
   static void put(float* p, Vec<float> v) { store(p, rounded(v)); }
-  static void make_row(const float* row, long columns, float* words) {
+  static void make_row(const float* row, long columns, float* words, float) {
     put_row<BFloat16>(row, columns, words);
   }
   static Vec<float> word(const Vec<float>* parts, Scale = {}) { return rounded(parts[0]); }
 };
 #endif
 
-// What scales numbers up to `most` to integers; NaN where one of them was not finite, and then so
-// is all that the scale is multiplied by.
+// What scales numbers to integers.
 struct ByteScale {
   Vec<float> size, inverse;
 
-  ByteScale(Vec<float> most, Vec<float> finite) : size(most / 127.0f + finite) {
-    inverse = size > 0 ? 1 / size : Vec<float>{};
-  }
-  // To the nearest integer, by the addition of a number so large that its last bit counts ones.
+  explicit ByteScale(Vec<float> s) : size(s), inverse(s > 0 ? 1 / s : Vec<float>{}) {}
+  // To the nearest integer, by the addition of a number so large that its last bit counts ones;
+  // what lies beyond 127 becomes that. NaN becomes anything.
   IntVec<float> integers(Vec<float> v) const {
     constexpr float magic = 12582912.0f;  // 1.5 · 2^23
-    return (IntVec<float>)(v * inverse + magic) - (IntVec<float>)broadcast(magic);
+    const Vec<float> bounded = at_least(at_most(v * inverse, 127.0f), -127.0f);
+    return (IntVec<float>)(bounded + magic) - (IntVec<float>)broadcast(magic);
   }
 };
 
-// The largest magnitude of a row, and zero, or NaN where not all of it is finite.
-struct Extent {
-  float most = 0, finite = 0;
-
-  Extent(const float* row, long columns) {
-    Vec<float> mosts{}, finites{};
-    for (long c = 0; c < columns; c += lanes<float>) {
-      const Vec<float> v = load_first(row + c, columns - c);
-      const Vec<float> a = (Vec<float>)((IntVec<float>)v & INT32_MAX);
-      mosts = a > mosts ? a : mosts;
-      finites += v * 0.0f;
-    }
-    for (long i = 0; i < lanes<float>; ++i) {
-      most = mosts[i] > most ? mosts[i] : most;
-      finite += finites[i];
-    }
+// The scale of a row that its largest magnitude gives, in every lane.
+inline Vec<float> own_scale(const float* row, long columns) {
+  Vec<float> most{};
+  for (long c = 0; c < columns; c += lanes<float>) {
+    const auto bits = (IntVec<float>)load_first(row + c, columns - c);
+    most = greater((Vec<float>)(bits & INT32_MAX), most);
   }
-};
-
-// One scale for a whole row.
-inline ByteScale row_scale(const float* row, long columns) {
-  const Extent extent(row, columns);
-  return {broadcast(extent.most), broadcast(extent.finite)};
+  return joined<float>(most, [](auto a, auto b) { return greater(a, b); }) / 127.0f;
 }
 
 // Lane i: the scale of row i of `rows`.
 inline ByteScale column_scale(const float* w, long row, long rows, long k) {
-  Vec<float> most{}, finite{};
-  for (long i = 0; i < rows; ++i) {
-    const Extent extent(w + i * row, k);
-    most[i] = extent.most;
-    finite[i] = extent.finite;
+  Vec<float> scale{};
+  for (long i = 0; i < rows; ++i) scale[i] = own_scale(w + i * row, k)[0];
+  return ByteScale(scale);
+}
+
+// Gives `put` the integers of a row, a vector at a time. Returns the row's scale: `fixed`, or its
+// own where that is zero; NaN where not all of the row is finite, and then so is what it scales.
+template <class Put>
+inline float put_integers(const float* row, long columns, float fixed, Put put) {
+  const ByteScale scale(fixed > 0 ? broadcast(fixed) : own_scale(row, columns));
+  Vec<float> nothing{};
+  for (long c = 0; c < columns; c += lanes<float>) {
+    const Vec<float> v = load_first(row + c, columns - c);
+    nothing += v * 0.0f;
+    put(c, scale.integers(v));
   }
-  return {most, finite};
+  return (scale.size + joined<float>(nothing, [](auto a, auto b) { return a + b; }))[0];
 }
 
 struct Int8Base {
@@ -194,16 +188,13 @@ struct Int8 : Int8Base {
   using Sum = IntVec<float>;
   static constexpr long group = 4, extras = 2;
 
-  static void make_row(const float* row, long columns, float* words) {
-    const ByteScale scale = row_scale(row, columns);
-    words[0] = scale.size[0];
-    typedef uint8_t Bytes __attribute__((vector_size(vector_bytes / 4)));
+  static void make_row(const float* row, long columns, float* words, float fixed) {
     auto* to = reinterpret_cast<char*>(words + header);
-    for (long c = 0; c < columns; c += lanes<float>) {
-      const IntVec<float> q = scale.integers(load_first(row + c, columns - c)) + 128;
-      const Bytes bytes = __builtin_convertvector(q, Bytes);
+    words[0] = put_integers(row, columns, fixed, [to](long c, IntVec<float> q) {
+      typedef uint8_t Bytes __attribute__((vector_size(vector_bytes / 4)));
+      const Bytes bytes = __builtin_convertvector(q + 128, Bytes);
       __builtin_memcpy(to + c, &bytes, sizeof bytes);
-    }
+    });
   }
   static IntVec<float> spread(const float* word) { return spread_bits(word); }
   static Vec<float> word(const Vec<float>* parts, const Scale& scale) {
@@ -217,19 +208,18 @@ struct Int8 : Int8Base {
   static Sum multiply_add(Sum sum, IntVec<float> left, Vec<float> right) {
     return add_byte_products(sum, left, (IntVec<float>)right);
   }
-  // extras: the scales of all vectors, then the sums of 128 times their elements.
-  static void make_extras(const Scale& scale, const float* w, long words, long stride, int v,
-                          int vectors, float* extras) {
+  // extras of a vector: its scale, then the sum of 128 times its elements.
+  static void make_extras(const Scale& scale, const float* w, long words, long stride,
+                          float* extras) {
     const IntVec<float> ones = IntVec<float>{} - 0x7f7f7f80;  // four bytes of 128
     Sum sum{};
     for (long k = 0; k < words; ++k) sum = multiply_add(sum, ones, load(w + k * stride));
-    store(extras + v * lanes<float>, scale.size);
-    store(extras + (vectors + v) * lanes<float>, (Vec<float>)sum);
+    store(extras, scale.size);
+    store(extras + lanes<float>, (Vec<float>)sum);
   }
-  static Vec<float> value(Vec<float> sum, const float* extras, int v, int vectors) {
-    const auto excess = (IntVec<float>)load(extras + (vectors + v) * lanes<float>);
-    return __builtin_convertvector((IntVec<float>)sum - excess, Vec<float>) *
-           load(extras + v * lanes<float>);
+  static Vec<float> value(Sum sum, const float* extras) {
+    const auto excess = (IntVec<float>)load(extras + lanes<float>);
+    return __builtin_convertvector(sum - excess, Vec<float>) * load(extras);
   }
 };
 #else
@@ -238,11 +228,10 @@ struct Int8 : Int8Base {
   static constexpr long group = 1, extras = 1;
 
   static Vec<float> as_float(IntVec<float> q) { return __builtin_convertvector(q, Vec<float>); }
-  static void make_row(const float* row, long columns, float* words) {
-    const ByteScale scale = row_scale(row, columns);
-    words[0] = scale.size[0];
-    for (long c = 0; c < columns; c += lanes<float>)
-      store(words + header + c, as_float(scale.integers(load_first(row + c, columns - c))));
+  static void make_row(const float* row, long columns, float* words, float fixed) {
+    words[0] = put_integers(row, columns, fixed, [words](long c, IntVec<float> q) {
+      store(words + header + c, as_float(q));
+    });
   }
   static Vec<float> spread(const float* word) { return broadcast(*word); }
   static Vec<float> word(const Vec<float>* parts, const Scale& scale) {
@@ -250,12 +239,10 @@ struct Int8 : Int8Base {
   }
   static Vec<float> part(Vec<float> words, long) { return words; }
   static Sum multiply_add(Sum sum, Vec<float> left, Vec<float> right) { return sum + left * right; }
-  static void make_extras(const Scale& scale, const float*, long, long, int v, int, float* extras) {
-    store(extras + v * lanes<float>, scale.size);
+  static void make_extras(const Scale& scale, const float*, long, long, float* extras) {
+    store(extras, scale.size);
   }
-  static Vec<float> value(Vec<float> sum, const float* extras, int v, int) {
-    return sum * load(extras + v * lanes<float>);
-  }
+  static Vec<float> value(Sum sum, const float* extras) { return sum * load(extras); }
 };
 #endif
 
@@ -294,16 +281,17 @@ struct LeftRows {
   long row;
 };
 
-// Rows [begin, end) of a matrix as products read them: where they are, or made in `scratch`.
+// Rows [begin, end) of a matrix as products read them: where they are, or made in `scratch`, by
+// the `fixed` scale where there is one.
 template <class Format, class Real = Format::Real>
 LeftRows<Real> left_rows(const Real* from, long row, long columns, long begin, long end,
-                         Real* scratch) {
+                         Real* scratch, Real fixed) {
   if constexpr (Format::native)
     return {from, row};
   else {
     const long words = row_words<Format>(columns);
     for (long b = begin; b < end; ++b)
-      Format::make_row(from + b * row, columns, scratch + b * words);
+      Format::make_row(from + b * row, columns, scratch + b * words, fixed);
     return {scratch + Format::header, words};
   }
 }

@@ -104,7 +104,7 @@ void add_tokens(const int32_t* token, int rows, const Real* w, long pass_k, int 
       const Vec<Real> words = load(w + pass * lanes<Real>);
       Vec<Real> column = Format::part(words, token[m] % Format::group);
       if constexpr (Format::extras > 0)
-        column *= load(w + (v - Format::extras * vectors) * lanes<Real>);
+        column *= load(w - Format::extras * (vectors - v) * lanes<Real>);
       store(sum, load(sum) + column);
     }
 }
@@ -113,14 +113,22 @@ void add_tokens(const int32_t* token, int rows, const Real* w, long pass_k, int 
 template <class Phase, class Real>
 Product<Real> input_of(const PhasePlan<Phase>& plan, const LeftRows<Real>& x, Slots slots,
                        const Real* panel, Real* acc) {
-  return {
-      {x.at, x.row, plan.x_k}, plan.x_weights(panel), plan.x_k, acc + slots.first * lanes<Real>};
+  const Real* w = plan.x_weights(panel);
+  return {{x.at, x.row, plan.x_k},
+          w,
+          plan.x_k,
+          acc + slots.first * lanes<Real>,
+          w - Phase::Format::extras * slots.count * lanes<Real>};
 }
 template <class Phase, class Real>
 Product<Real> recurrent_of(const PhasePlan<Phase>& plan, const LeftRows<Real>& h, Slots slots,
                            const Real* panel, Real* acc) {
-  return {
-      {h.at, h.row, plan.h_k}, plan.h_weights(panel), plan.h_k, acc + slots.first * lanes<Real>};
+  const Real* w = plan.h_weights(panel);
+  return {{h.at, h.row, plan.h_k},
+          w,
+          plan.h_k,
+          acc + slots.first * lanes<Real>,
+          w - Phase::Format::extras * slots.count * lanes<Real>};
 }
 
 // Both products of a tile from the weights as they lie.
@@ -205,24 +213,30 @@ void expect_tape(const Forward<Real>& f, const Place<Real>& at, long width) {
              at.rows * width);
 }
 
+// The input product made beforehand, which holds x's biases, and the biases of all else.
 template <class Phase, class Real>
-void forward_tile(const Forward<Real>& f, const PhasePlan<Phase>& plan, const Place<Real>& at,
-                  const Real* panel, Ahead& ahead) {
-  constexpr long width = Phase::layout.template width<Real>();
-  alignas(64) Real acc[max_rows * width];
-  start_with_bias<Phase>(f, plan, at.panel, panel, at.rows, acc);
-  if constexpr (Phase::second) Phase::start(f, at, acc);
-  if (Phase::x.count && f.input) {
-    constexpr long part = Phase::x.count * lanes<Real>;
-    for (int m = 0; m < at.rows; ++m)
-      __builtin_memcpy(acc + m * width,
-                       input_row(f.input, f.time.total(), at.panel, f.time.offset[at.t] + at.b + m,
-                                 Phase::x.count),
-                       part * sizeof(Real));
+void start_with_input(const Forward<Real>& f, const Place<Real>& at, const Real* packed,
+                      Real* acc) {
+  constexpr long width = Phase::layout.template width<Real>(), part = Phase::x.count * lanes<Real>;
+  const Real* input =
+      input_row(f.input, f.time.total(), at.panel, f.time.offset[at.t] + at.b, Phase::x.count);
+  for (int m = 0; m < at.rows; ++m, acc += width, input += part) {
+    __builtin_memcpy(acc, input, part * sizeof(Real));
+    __builtin_memcpy(acc + part, packed + part, (width - part) * sizeof(Real));
   }
+}
+
+// Steps 1 to 3.
+template <class Phase, class Real>
+void tile_sums(const Forward<Real>& f, const PhasePlan<Phase>& plan, const Place<Real>& at,
+               const Real* panel, Real* acc, Ahead& ahead) {
+  if (Phase::x.count && f.input)
+    start_with_input<Phase>(f, at, panel, acc);
+  else
+    start_with_bias<Phase>(f, plan, at.panel, panel, at.rows, acc);
+  if constexpr (Phase::second) Phase::start(f, at, acc);
   Phase::expect(f, at);
   add_products(f, plan, at, panel, acc, ahead);
-  Phase::finish(f, at, acc);
 }
 
 // What the rows of a step read.
@@ -269,7 +283,32 @@ void forward_rows(const Forward<Real>& f, const PhasePlan<Phase>& plan, long pan
   for (long i = 0; i < tiles.tiles; ++i) {
     const index b = tiles.begin(i);
     const int count = static_cast<int>(tiles.begin(i + 1) - b);
-    forward_tile<Phase>(f, plan, step.place(f, t, b, count, panel), packed, ahead);
+    const Place<Real> at = step.place(f, t, b, count, panel);
+    alignas(64) Real acc[max_rows * Phase::layout.template width<Real>()];
+    tile_sums<Phase>(f, plan, at, packed, acc, ahead);
+    Phase::finish(f, at, acc);
+  }
+}
+
+// Row b of step p, panel after panel. What finishes one row of a panel is a chain of operations
+// that wait for each other; several panels' go side by side.
+template <class Phase, class Real>
+void forward_row(const Forward<Real>& f, const PhasePlan<Phase>& plan, const Walk& walk,
+                 const Real* packed, index p, index b, const StepRows<Real>& step) {
+  constexpr long width = Phase::layout.template width<Real>();
+  const index t = f.time.time(p);
+  alignas(64) Real acc[max_rows * width];
+  for (long first = walk.panels.begin; first < walk.panels.end; first += max_rows) {
+    const long count = least(walk.panels.end - first, max_rows);
+    for (long i = 0; i < count; ++i) {
+      const long panel = walk.at(first + i);
+      const Real* w = f.packed ? packed + panel * plan.panel_size() : nullptr;
+      if constexpr (Phase::x.count) expect_input(f, p + 1, {b, b + 1}, walk.panels, first + i);
+      Ahead ahead(w);
+      tile_sums<Phase>(f, plan, step.place(f, t, b, 1, panel), w, acc + i * width, ahead);
+    }
+    for (long i = 0; i < count; ++i)
+      Phase::finish(f, step.place(f, t, b, 1, walk.at(first + i)), acc + i * width);
   }
 }
 
@@ -297,15 +336,16 @@ StepRows<Real> step_rows(const Forward<Real>& f, index p, Share rows, bool begin
   StepRows<Real> step{f.h0, padded<Real>(f.size.output), {}, {}};
   if (!begin) step.h_prev = f.y.at(f.time.time(p - 1), 0), step.h_row = f.y.row;
   if (Phase::x.count && f.x && !f.input)
-    step.x = left_rows<Format>(f.x.at(t, 0), f.x.row, f.size.input, rows.begin, rows.end, scratch);
+    step.x = left_rows<Format>(f.x.at(t, 0), f.x.row, f.size.input, rows.begin, rows.end, scratch,
+                               f.scales.x);
   Real* rest = scratch + x_scratch<Format>(f.size, f.time.rows(0));
   if constexpr (Phase::second) {
     const long row = padded<Real>(f.size.hidden);
     step.h = left_rows<Format>(f.operand + (f.record ? f.time.offset[t] : 0) * row, row,
-                               Phase::depth(f.size), rows.begin, rows.end, rest);
+                               Phase::depth(f.size), rows.begin, rows.end, rest, f.scales.operand);
   } else {
     step.h = left_rows<Format>(step.h_prev, step.h_row, Phase::depth(f.size), rows.begin, rows.end,
-                               rest);
+                               rest, f.scales.h);
   }
   return step;
 }
@@ -323,6 +363,9 @@ void forward_phase(const Forward<Real>& f, const Real* packed, index p, const Wo
   const auto beginning_rows = step_rows<Phase>(f, p, beginning, true, scratch);
   const long tiles = blocks_of(least(rows.end, active) - rows.begin, plan.rows);
   const Walk walk{panels, (p & 1) != 0};
+  if (least(rows.end, active) - rows.begin == 1)
+    return forward_row(f, plan, walk, packed, p, rows.begin,
+                       rows.begin < started ? going_rows : beginning_rows);
   for (long i = panels.begin; i < panels.end; ++i) {
     const long panel = walk.at(i);
     const auto weights = [&](long panel) {
@@ -381,7 +424,7 @@ void input_product(const Forward<Real>& f, Real* input, const Worker& me) {
   for (long row = 0; row < total; row += block) {
     const Share rows{row, least(row + block, total)};
     const auto left = left_rows<Format>(f.x.base + row * x_row, x_row, f.size.input, 0,
-                                        f.tokens ? 0 : rows.end - rows.begin, scratch);
+                                        f.tokens ? 0 : rows.end - rows.begin, scratch, f.scales.x);
     for (long panel = panels.begin; panel < panels.end; ++panel)
       input_rows(f, plan, input, panel, rows, left);
   }

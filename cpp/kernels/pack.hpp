@@ -77,8 +77,8 @@ void pack_panel(const Layout& layout, Slots slots, long panel, const Matrix<Real
     } else {
       const auto scale = column_scale(w, m.k, rows, m.k);
       pack_vectors<Format>(w, m.k, rows, m.k, scale, pass, stride);
-      Format::make_extras(scale, pass, words_of<Format>(m.k), stride, v, slots.count,
-                          packed - Format::extras * slots.count * lanes<Real>);
+      Format::make_extras(scale, pass, words_of<Format>(m.k), stride,
+                          packed - Format::extras * (slots.count - v) * lanes<Real>);
     }
   }
 }

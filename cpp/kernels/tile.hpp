@@ -16,8 +16,13 @@ inline constexpr int max_rows = 8;
 inline constexpr int max_vectors = 4;
 
 // Words of the longest sum formed in one accumulator. Rounding errors grow with its length; blocks
-// are added to each other in memory, as a blocked BLAS does.
+// are added to each other in memory, as a blocked BLAS does. Sums of bytes are exact.
+template <class Format>
 inline constexpr long chain = 256;
+#if defined(RNNFAST_BYTE_PRODUCTS)
+template <>
+inline constexpr long chain<Int8> = 1L << 30;
+#endif
 
 // A left operand: `repeat` pieces of k words, `jump` apart; rows `row` apart.
 template <class Real>
@@ -46,13 +51,14 @@ struct Ahead {
 };
 
 // A product of a panel: acc[m][v] += Σ_k left[m][k] · w[k][v], in passes as wide as the tile that
-// hold `pass_k` rows of weights each.
+// hold `pass_k` rows of weights each. Sums of scaled elements are scaled as they are added.
 template <class Real>
 struct Product {
   LeftOperand<Real> left;
   const Real* w;
   long pass_k;
   Real* acc;
+  const Real* extras = nullptr;  // the format's, beside the first vector of weights
 };
 
 // The pass from vector v on of all products, one after the other.
@@ -62,11 +68,11 @@ void multiply_tile(const Product<Real>* products, int count, int v, long acc_row
   const char* next = ahead.at;
   for (const Product<Real>* p = products; p != products + count; ++p) {
     const LeftOperand<Real> left = p->left;
-    const long row = left.row, pieces = most(chain / left.k, 1);
+    const long row = left.row, pieces = most(chain<Format> / left.k, 1);
     const Real* w = p->w + p->pass_k * v * lanes<Real>;
     for (long piece = 0; piece < left.repeat; piece += pieces)
-      for (long first = 0; first < left.k; first += chain) {
-        const long depth = least(chain, left.k - first),
+      for (long first = 0; first < left.k; first += chain<Format>) {
+        const long depth = least(chain<Format>, left.k - first),
                    repeat = least(pieces, left.repeat - piece);
         typename Format::Sum c[M][N] = {};
         for (long i = piece; i < piece + repeat; ++i) {
@@ -93,7 +99,13 @@ void multiply_tile(const Product<Real>* products, int count, int v, long acc_row
 #pragma GCC unroll 4
           for (int n = 0; n < N; ++n) {
             Real* sum = p->acc + m * acc_row + (v + n) * lanes<Real>;
-            store(sum, (Vec<Real>)((typename Format::Sum)load(sum) + c[m][n]));
+            if constexpr (Format::extras == 0)
+              store(sum, load(sum) + c[m][n]);
+            else
+              store(sum, load(sum) +
+                             left.a[m * row - Format::header] *
+                                 Format::value(c[m][n],
+                                               p->extras + (v + n) * Format::extras * lanes<Real>));
           }
       }
   }
@@ -195,38 +207,13 @@ MultiplyTile<typename Format::Real> multiply_of(int vectors, int rows) {
   }
 }
 
-template <class Format, class Real = Format::Real>
-inline void multiply_words(const Product<Real>* products, int count, int vectors, int rows,
-                           long acc_row, Ahead& ahead) {
-  const int width = tile_vectors(vectors);
-  const MultiplyTile<Real> tile = multiply_of<Format>(width, rows);
-  for (int v = 0; v < vectors; v += width) tile(products, count, v, acc_row, ahead);
-}
-
-// All products of a panel of `vectors` vectors. Sums of scaled elements are formed apart.
+// All products of a panel of `vectors` vectors.
 template <class Format, class Real = Format::Real>
 inline void multiply(const Product<Real>* products, int count, int vectors, int rows, long acc_row,
                      Ahead& ahead) {
-  if constexpr (Format::extras == 0) {
-    multiply_words<Format>(products, count, vectors, rows, acc_row, ahead);
-  } else {
-    constexpr long row = max_vectors * lanes<Real>;
-    alignas(64) Real sums[max_rows * row];
-    for (const Product<Real>* p = products; p != products + count; ++p) {
-      const Product<Real> unscaled{p->left, p->w, p->pass_k, sums};
-      __builtin_memset(sums, 0, rows * row * sizeof(Real));
-      multiply_words<Format>(&unscaled, 1, vectors, rows, row, ahead);
-      const Real* extras = p->w - Format::extras * vectors * lanes<Real>;
-      for (int m = 0; m < rows; ++m) {
-        const Real scale = p->left.a[m * p->left.row - Format::header];
-        for (int v = 0; v < vectors; ++v) {
-          Real* sum = p->acc + m * acc_row + v * lanes<Real>;
-          const Vec<Real> part = load(sums + m * row + v * lanes<Real>);
-          store(sum, load(sum) + scale * Format::value(part, extras, v, vectors));
-        }
-      }
-    }
-  }
+  const int width = tile_vectors(vectors);
+  const MultiplyTile<Real> tile = multiply_of<Format>(width, rows);
+  for (int v = 0; v < vectors; v += width) tile(products, count, v, acc_row, ahead);
 }
 
 }  // namespace rnnfast::RNNFAST_ISA

@@ -13,6 +13,7 @@ template <class Real>
 struct PackedNetwork {
   const InstructionSet* instructions;
   std::vector<Buffer<Real>> tracks;
+  std::vector<PerOperand<Real>> scales;  // of each track, as in Forward
 };
 
 // h [L·D][B][P] and c [L·D][B][H]; null stands for zeros (inputs) or unwanted (outputs).
@@ -45,6 +46,11 @@ struct BackwardCall {
 
 template <class Real>
 PackedNetwork<Real> pack(const Spec& spec, const Real* parameters, Lease& lease);
+
+// The largest magnitudes of each track's left operands in what a tape recorded, in the format of
+// Reals and without dropout; NaN where one is NaN.
+template <class Real>
+std::vector<PerOperand<Real>> magnitudes(const Spec& spec, const Tape<Real>& tape);
 
 // Inference where `tape` is null; else `sequences` is the tape's own.
 template <class Real>

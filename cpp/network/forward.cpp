@@ -1,4 +1,5 @@
 // Packing, forward passes and single steps of a whole network.
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -145,6 +146,7 @@ TrackForward<Real>::TrackForward(const TrackCall<Real>& call, const Plan& plan, 
       .input = nullptr,
       .record = record && !by_windows,
       .prefetch = plan.prefetch,
+      .scales = a.call.packed ? a.call.packed->scales[a.number()] : PerOperand<Real>{},
   };
 }
 
@@ -188,6 +190,23 @@ void run_layer(const Spec& spec, Call call, Track<Real>* record, Lease& lease) {
     track.run(lease);
     track.finish(own(d));
   }
+}
+
+// The largest magnitude of n numbers and `most`; NaN once there is one.
+template <class Real>
+Real largest(const Real* from, index n, Real most) {
+  for (index i = 0; i < n; ++i)
+    if (!(std::abs(from[i]) <= most) && !std::isnan(most)) most = std::abs(from[i]);
+  return most;
+}
+
+template <class Real>
+Real largest(const Sequences& sequences, const Rows<const Real>& rows, index columns) {
+  Real most = 0;
+  const Timeline time = sequences.timeline(false);
+  for (index t = 0; rows && t < time.steps; ++t)
+    for (index b = 0; b < time.rows(t); ++b) most = largest(rows.at(t, b), columns, most);
+  return most;
 }
 
 template <class Real>
@@ -235,12 +254,33 @@ void run_layers(const Spec& spec, const ForwardCall<Real>& call, const Sequences
 
 template <class Real>
 PackedNetwork<Real> pack(const Spec& spec, const Real* parameters, Lease& lease) {
-  PackedNetwork<Real> network{&current(), {}};
+  PackedNetwork<Real> network{&current(), {}, {}};
+  network.scales.resize(spec.layers * spec.directions);
   for (index layer = 0; layer < spec.layers; ++layer)
     for (int d = 0; d < spec.directions; ++d)
       network.tracks.push_back(pack_forward(spec, kernels<Real>(*network.instructions, spec),
                                             parameters, layer, d, lease));
   return network;
+}
+
+template <class Real>
+std::vector<PerOperand<Real>> magnitudes(const Spec& spec, const Tape<Real>& tape) {
+  std::vector<PerOperand<Real>> all;
+  Rows<const Real> x = tape.x;
+  for (index layer = 0; layer < spec.layers; ++layer) {
+    Rows<Real> y = tape.y;
+    if (const auto& made = tape.outputs[layer]; made.data())
+      y = packed_rows(made.data(), spec.width(), tape.sequences);
+    for (int d = 0; d < spec.directions; ++d) {
+      const auto& operand = tape.tracks[all.size()].operand;
+      all.push_back(
+          {largest(tape.sequences, x, spec.size(layer).input),
+           largest(tape.sequences, read_only(shifted(y, d * spec.output())), spec.output()),
+           largest(operand.data(), operand.size(), Real{0})});
+    }
+    x = read_only(y);
+  }
+  return all;
 }
 
 template <class Real>
@@ -262,6 +302,7 @@ void step(const Spec& spec, const ForwardCall<Real>& call, const Sequences& sequ
 
 #define RNNFAST_INSTANTIATE(Real)                                                             \
   template PackedNetwork<Real> pack(const Spec&, const Real*, Lease&);                        \
+  template std::vector<PerOperand<Real>> magnitudes(const Spec&, const Tape<Real>&);          \
   template void forward(const Spec&, const ForwardCall<Real>&, const Sequences&, Tape<Real>*, \
                         Lease&);                                                              \
   template void step(const Spec&, const ForwardCall<Real>&, const Sequences&, Lease&);

@@ -12,6 +12,14 @@ constexpr int tile_vectors(int panel) { return panel; }
 constexpr int tile_rows(int vectors) { return vectors == 4 ? 6 : 8; }
 inline constexpr int block_vectors = 4;  // unit blocks per panel where a cell has one gate
 
+// As in simd.hpp, by one instruction, which compilers do not make of a choice between vectors here.
+typedef float Floats __attribute__((vector_size(64)));
+typedef double Doubles __attribute__((vector_size(64)));
+inline Floats lesser(Floats a, Floats b) { return (Floats)_mm512_maskz_min_ps(0xffff, a, b); }
+inline Floats greater(Floats a, Floats b) { return (Floats)_mm512_maskz_max_ps(0xffff, a, b); }
+inline Doubles lesser(Doubles a, Doubles b) { return (Doubles)_mm512_maskz_min_pd(0xff, a, b); }
+inline Doubles greater(Doubles a, Doubles b) { return (Doubles)_mm512_maskz_max_pd(0xff, a, b); }
+
 // Rows of the tape that one pass of the weight gradient takes.
 inline constexpr int gradient_rows = 512;
 

@@ -88,6 +88,26 @@ inline Vec<Real> broadcast(Real a) {
   return a - Vec<Real>{};
 }
 
+// The lesser and the greater of two; b where one of them is NaN.
+template <class V>
+inline V lesser(V a, V b) {
+  return a < b ? a : b;
+}
+template <class V>
+inline V greater(V a, V b) {
+  return a > b ? a : b;
+}
+
+// NaN passes through.
+template <class Real>
+inline Vec<Real> at_most(Vec<Real> x, Real limit) {
+  return lesser(broadcast(limit), x);
+}
+template <class Real>
+inline Vec<Real> at_least(Vec<Real> x, Real limit) {
+  return greater(broadcast(limit), x);
+}
+
 // The first n lanes, the others zero; any n, also none or more than a vector holds.
 template <class Real>
 inline Vec<Real> load_first(const Real* p, long n) {
@@ -113,6 +133,19 @@ constexpr auto up_to() {
     return Indices<i...>{};
   else
     return up_to<n - 1, n - 1, i...>();
+}
+
+template <long half, class V, long... i>
+inline V halves_exchanged(V v, Indices<i...>) {
+  return __builtin_shufflevector(v, v, (i ^ half)...);
+}
+
+// What f makes of all lanes of v, in each of them: rounds that each join two halves.
+template <class Real, long half = lanes<Real> / 2, class V, class F>
+inline V joined(V v, F f) {
+  v = f(v, halves_exchanged<half>(v, up_to<lanes<Real>>()));
+  if constexpr (half > 1) return joined<Real, half / 2>(v, f);
+  return v;
 }
 
 // In-place transposition of a square of vectors: log2(lanes) rounds that each exchange the

@@ -20,6 +20,12 @@ _WINDOWS: dict[Any, int] = {None: 0, "auto": -1}  # what the compiled half calls
 _MOST_LAYERS = 2**16  # each has parameters with names
 
 
+def make_core(cell: str, arguments: dict[str, Any]) -> _core.Layer:
+    """Make the compiled half of a layer from what it was constructed with."""
+    window = arguments["recompute"]
+    return _core.Layer(cell=cell, **{**arguments, "recompute": _WINDOWS.get(window, window)})
+
+
 class Options(Named, ABC):
     """What a layer is made with, and the compiled half that is made of it."""
 
@@ -58,7 +64,6 @@ class Options(Named, ABC):
         self._options: dict[str, Any] = {
             "reset_after": self._flag("reset_after", reset_after),
             "nonlinearity": self._choice("nonlinearity", nonlinearity, _NONLINEARITIES),
-            "recompute": _WINDOWS.get(self.recompute, self.recompute),
         }
 
     # Checks of the constructor's arguments.
@@ -126,22 +131,26 @@ class Options(Named, ABC):
 
     # The compiled half.
 
+    def _arguments(self) -> dict[str, Any]:
+        """What makes the same again."""
+        return {
+            "input_size": self.input_size,
+            "hidden_size": self.hidden_size,
+            "num_layers": self.num_layers,
+            "bias": self.bias,
+            "batch_first": self.batch_first,
+            "dropout": self.dropout,
+            "bidirectional": self.bidirectional,
+            "dtype": self.dtype.name,
+            "compute": self.compute,
+            "proj_size": self.proj_size,
+            "recompute": self.recompute,
+            **self._options,
+        }
+
     def _make_core(self) -> None:
         try:
-            self._core = _core.Layer(
-                cell=self._name,
-                dtype=self.dtype.name,
-                input_size=self.input_size,
-                hidden_size=self.hidden_size,
-                num_layers=self.num_layers,
-                bias=self.bias,
-                batch_first=self.batch_first,
-                dropout=self.dropout,
-                bidirectional=self.bidirectional,
-                proj_size=self.proj_size,
-                compute=self.compute,
-                **self._options,
-            )
+            self._core = make_core(self._name, self._arguments())
         except ValueError as error:
             raise self._wrong_value(
                 f"input_size={self.input_size}, hidden_size={self.hidden_size}, "

@@ -47,7 +47,7 @@ class Parametrized(Options, FlatParameters):
         }
 
     def _pack(self, num_threads: int | None) -> _core.Packed:
-        return self._core.pack(self._flat, num_threads)
+        return self._core.pack(self._flat, None, num_threads)
 
     # Copies and pickles: the compiled half is made anew.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from . import _core
 from .flat import Array
-from .options import Options
+from .options import Options, make_core
 from .parameters import Parametrized
 from .stream import State, Stream
 
@@ -20,11 +20,7 @@ __all__ = ["QuantizationError", "QuantizedLayer"]
 
 _LARGEST = 127
 _MOST_PRODUCTS = 2**16  # that a sum of 32 bits holds
-_MOST_THREADS = 1024
-_COPIED = (
-    "_name", "input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout",
-    "bidirectional", "proj_size", "dtype", "_options",
-)  # fmt: skip
+_OPERANDS = ("input", "hidden", "gated")  # as the core orders them
 
 
 def _root_mean_square(a: Array) -> float:
@@ -54,29 +50,33 @@ class QuantizedLayer(Options):
     """A layer for inference, made by a layer's `quantize`.
 
     Each row of a weight matrix is integers from -127 to 127 and a scale. Each row that multiplies
-    them, of the input or of h, is scaled to such integers when its step begins; products are summed
-    in integers where the processor multiplies bytes, and biases, states and results are float32.
+    them, of the input or of h, is scaled to such integers when its step begins: by its own largest
+    magnitude, or by a scale that calibration fixed. Products are summed in integers where the
+    processor multiplies bytes, and biases, states and results are float32.
 
     Parameters
     ----------
     layer : RNN, LSTM or GRU
         Whose weights, as they are now, are taken over. float32.
+    calibration : ndarray or sequence of ndarray, optional
+        Data to fix the scales of the input and of h with; see the layers' `quantize`.
 
     Raises
     ------
     TypeError
-        If it is no such layer.
+        If it is no such layer, or the calibration data are no arrays.
     ValueError
-        If the layer is not float32, a weight is not finite, or a product has more than 65536 terms.
+        If the layer is not float32, a weight is not finite, a product has more than 65536 terms, or
+        the calibration data do not fit the layer, are none or are not finite.
     """
 
     _name = "quantize"
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, calibration: Any = None) -> None:
         if not isinstance(layer, Parametrized):
             raise self._wrong_type("layer", layer, "an RNN, LSTM or GRU")
-        for name in _COPIED:
-            setattr(self, name, getattr(layer, name))
+        self._name = layer._name
+        super().__init__(**{**layer._arguments(), "compute": "float32", "recompute": None})
         self.compute = "int8"
         self._described = {"cell": type(layer).__name__, **dict(layer._describe())}
         if self.dtype != np.float32:
@@ -92,6 +92,7 @@ class QuantizedLayer(Options):
                 arrays[name] = value.copy()
             else:
                 arrays[name], arrays[f"{name}_scale"] = self._quantized(name, value)
+        self._scales = {} if calibration is None else self._calibrated(layer, calibration)
         self._take(arrays)
 
     def _quantized(self, name: str, w: Array) -> tuple[Array, Array]:
@@ -100,6 +101,50 @@ class QuantizedLayer(Options):
         scale = (np.abs(w).max(axis=1) / np.float32(_LARGEST)).astype(np.float32)
         integers = np.rint(w / np.where(scale > 0, scale, 1)[:, None])
         return integers.clip(-_LARGEST, _LARGEST).astype(np.int8), scale
+
+    def _calibrated(self, layer: Parametrized, calibration: Any) -> dict[str, float]:
+        """Measure with the float layer what its products read, and scale it to 127."""
+        parts = {"calibration": calibration}
+        if isinstance(calibration, Sequence) and not isinstance(calibration, str | bytes):
+            parts = {f"calibration[{i}]": x for i, x in enumerate(calibration)}
+        if not parts:
+            raise self._wrong_value("calibration is empty, expected at least one array")
+        whole = {"compute": "float32", "dropout": 0.0, "recompute": None}
+        core = make_core(layer._name, {**layer._arguments(), **whole})
+        measured = [self._measured(core, layer.flat, name, x) for name, x in parts.items()]
+        largest = np.maximum.reduce(measured)
+        if not np.isfinite(largest).all():
+            raise self._wrong_value("calibration makes the layer's outputs overflow")
+        fixed = dict(zip(self._operands(), (largest / np.float32(_LARGEST)).flat, strict=True))
+        return {name: float(s) for name, s in fixed.items() if s >= np.finfo(np.float32).tiny}
+
+    def _measured(self, core: _core.Layer, flat: Array, name: str, x: Any) -> Array:
+        """Return the largest magnitude of each operand, a row for each layer and direction."""
+        if not isinstance(x, np.ndarray) and hasattr(type(x), "__array__"):
+            x = np.asarray(x)
+        if not isinstance(x, np.ndarray):
+            raise self._wrong_type(name, x, "a NumPy array")
+        if not x.size:
+            raise self._wrong_value(f"{name} has shape {x.shape}, expected some data")
+        if x.dtype.kind == "f" and not np.isfinite(x).all():
+            raise self._wrong_value(f"{name} has values that are not finite")
+        try:
+            _, _, tape = core.forward(flat, x, None, None, None, True, 0, None, None)
+        except ValueError as error:
+            text = str(error).removeprefix(f"{self._name}: ")
+            raise self._wrong_value(f"{name}: {text}") from None
+        assert tape is not None
+        return core.magnitudes(tape)
+
+    def _operands(self) -> list[str]:
+        """Names of what multiplies weights, as the parameters are ordered and named."""
+        directions = ("", "_reverse") if self.bidirectional else ("",)
+        return [
+            f"{operand}_l{layer}{direction}"
+            for layer in range(self.num_layers)
+            for direction in directions
+            for operand in _OPERANDS
+        ]
 
     def _take(self, arrays: dict[str, Array]) -> None:
         """Pack the weights for the kernels, which find the same integers again."""
@@ -113,12 +158,24 @@ class QuantizedLayer(Options):
             values[...] = arrays[name]
             if len(shape) > 1:
                 values *= arrays[f"{name}_scale"][:, None]
-        self._packed = self._core.pack(flat, None)
+        scales = [self._scales.get(name, 0) for name in self._operands()]
+        self._packed = self._core.pack(flat, np.array(scales, np.float32), None)
 
     @property
     def parameters(self) -> Mapping[str, Array]:
         """Read-only arrays by name: int8 weights, their ``…_scale`` by row, float32 biases."""
         return self._arrays
+
+    @property
+    def scales(self) -> Mapping[str, float]:
+        """What an integer of the operands stands for that calibration fixed a scale for, by name.
+
+        ``input_l0`` is x of the first layer, ``hidden_l0`` its h; ``gated_l0`` is r ∘ h of a GRU
+        with ``reset_after=False`` and o ∘ tanh(c) of a projected LSTM; the other direction's end in
+        ``_reverse``. Rows of operands that have no scale here, as tokens, which multiply nothing,
+        or what was zero in all calibration data, are scaled by their own largest magnitude.
+        """
+        return MappingProxyType(self._scales)
 
     @property
     def nbytes(self) -> int:
@@ -162,7 +219,7 @@ class QuantizedLayer(Options):
 
     def _pack(self, num_threads: int | None) -> _core.Packed:
         if num_threads is not None:
-            self._integer("num_threads", num_threads, 1, _MOST_THREADS)
+            self._integer("num_threads", num_threads, 1, _core.max_threads())
         return self._packed
 
     def _describe(self) -> Iterator[tuple[str, Any]]:
