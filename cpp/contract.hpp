@@ -221,6 +221,8 @@ struct KernelTable {
   void (*sigmoid)(const Real* x, Real* y, index n);
   // Floating-point operations done by `rounds` rounds of independent multiply-adds.
   double (*fma_probe)(index rounds);
+  // The sum of n elements, each read once, in order.
+  Real (*read_probe)(const Real* x, index n);
 };
 
 }  // namespace rnnfast

@@ -11,6 +11,8 @@ from rnnfast.bench.subjects import OURS
 
 TINY = {"seq_length": 5, "batch": 3, "input_size": 4, "hidden_size": 6}
 TWICE = Effort(seconds=0.0, least=2, most=2)
+BANDWIDTH = 50e9
+KEPT = 12_345_678
 
 
 def case_of(cell: str, work: str, **sizes: Any) -> Case:
@@ -20,10 +22,12 @@ def case_of(cell: str, work: str, **sizes: Any) -> Case:
 
 
 def made_up(case: Case, ours: float, **peers: float) -> Measurement:
-    """A measurement with given median times."""
+    """A measurement with given median times, `BANDWIDTH` and, in training, `KEPT`."""
 
     def spread(median: float) -> Spread:
         return Spread.of([median * factor for factor in (0.99, 1.0, 1.01)])
 
     seconds = {OURS.name: spread(ours), **{name: spread(time) for name, time in peers.items()}}
-    return Measurement(case, spread(400.0), seconds, dict.fromkeys(peers, 1e-6))
+    kept = {OURS.name: KEPT} if case.work == "train" else {}
+    differences = dict.fromkeys(peers, 1e-6)
+    return Measurement(case, spread(400.0), spread(BANDWIDTH), seconds, differences, kept)

@@ -16,7 +16,7 @@ import rnnfast
 from bench_cases import TINY, case_of
 from rnnfast.bench import grid, problem, run
 from rnnfast.bench.grid import Case
-from rnnfast.bench.subjects import OURS, SUBJECTS, Job, Subject
+from rnnfast.bench.subjects import OURS, Job, Subject, candidates
 
 SMALL = [
     "--quick",
@@ -55,16 +55,17 @@ def test_bench_from_end_to_end(
     assert names == [c.name for c in (*grid.cases(shapes, seq_length=5), *grid.step_cases())]
     assert {tuple(case["subjects"]) for case in outcome.document["cases"]} == {("rnnfast",)}
     assert len(outcome.document["import_seconds"]["samples"]) == run.IMPORT_ROUNDS
-    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    for name in ("bench.png", "roofline.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     output = capsys.readouterr().out
-    for text in ("lstm forward", "gru train", "basic step", "B2 I3 H4", "FMA peak", "bench.png"):
+    for text in ("lstm forward", "gru train", "basic step", "B2 I3 H4", "FMA peak", "roofline.png"):
         assert text in output
 
 
 def test_bench_shows_the_peers(
     bench: Callable[..., SimpleNamespace], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    peers = [subject for subject in SUBJECTS if subject != OURS and subject.installed]
+    _, *peers = candidates(quick=True)
     if not peers:
         pytest.skip("no peer is installed")
     outcome = bench("--cells", "lstm", "--no-plot")
@@ -166,7 +167,7 @@ def test_an_interrupted_bench_keeps_what_it_has(
 
 def test_importing_the_command_imports_no_framework() -> None:
     pytest.importorskip("typer")
-    heavy = ("torch", "onnxruntime", "onnx", "matplotlib", "rich.table")
+    heavy = ("torch", "onnxruntime", "onnx", "jax", "matplotlib", "rich.table")
     code = f"import sys, rnnfast.bench.cli; print([n for n in {heavy} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"

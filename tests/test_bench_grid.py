@@ -66,3 +66,26 @@ def test_steps_are_of_one_sequence() -> None:
         (cell, size) for cell in grid.CELLS for size in (128, 512)
     }
     assert all((c.seq_length, c.batch) == (1, 1) and c.input_size == c.hidden_size for c in cases)
+
+
+@pytest.mark.parametrize("cell", grid.CELLS)
+def test_steps_must_read_the_weights_of_the_state_again(cell: str) -> None:
+    weights = {"basic": 1, "lstm": 4, "gru": 3}[cell] * 6 * 6  # of H = 6
+    forward, train = case_of(cell, "forward"), case_of(cell, "train")
+    assert forward.weight_bytes == train.weight_bytes == 4 * weights
+    assert forward.weight_bytes_read == 5 * 4 * weights  # T = 5
+    assert train.weight_bytes_read == 2 * forward.weight_bytes_read  # forward and back
+    step = case_of(cell, "step")
+    assert step.weight_bytes == step.weight_bytes_read == 4 * weights * (6 + 4) // 6  # and of x
+    assert case_of(cell, "forward", dtype="float64").weight_bytes == 8 * weights
+    assert case_of(cell, "forward", dtype="bfloat16").weight_bytes == 2 * weights
+    assert case_of(cell, "forward", dtype="int8").weight_bytes == weights
+
+
+def test_intensity_grows_with_the_batch() -> None:
+    # Two operations for each weight and sequence, over four bytes: I = H doubles them.
+    sizes = {"input_size": 8, "hidden_size": 8}
+    assert case_of("lstm", "forward", batch=1, **sizes).intensity == pytest.approx(1.0)
+    assert case_of("gru", "forward", batch=32, **sizes).intensity == pytest.approx(32.0)
+    assert case_of("gru", "train", batch=1, **sizes).intensity == pytest.approx(1.5)
+    assert case_of("gru", "step", **{**sizes, "batch": 1}).intensity == pytest.approx(0.5)

@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import rnnfast
 from bench_cases import TWICE, case_of
+from processes import run_python
 from rnnfast.bench import grid, problem, run
 from rnnfast.bench.grid import Case
 from rnnfast.bench.problem import DisagreementError
-from rnnfast.bench.subjects import OURS, REFERENCE, SUBJECTS, Subject, chosen
+from rnnfast.bench.subjects import OURS, REFERENCE, SUBJECTS, Subject, candidates, chosen
 
 
 def results(subject: Subject, given: problem.Problem) -> problem.Arrays:
@@ -39,6 +41,7 @@ def test_peers_take_part_where_they_can() -> None:
         "PyTorch float32": 18,
         "PyTorch cell": 6,
         "ONNX Runtime": 18,
+        "JAX": 15,
     }
 
 
@@ -62,7 +65,13 @@ def test_subjects_compute_what_the_reference_does(subject: Subject, case: Case) 
 def test_every_case_has_rnnfast_first(cell: str, work: str) -> None:
     case = case_of(cell, work)
     assert chosen(case)[0] == OURS
-    assert chosen(case, peers=False) == [OURS]
+    assert chosen(case, candidates(peers=False)) == [OURS]
+
+
+def test_quick_runs_leave_slow_compilers_out() -> None:
+    everyone, quick = candidates(), candidates(quick=True)
+    assert [s for s in everyone if s not in quick] == [s for s in everyone if s.name == "JAX"]
+    assert quick[0] == OURS
 
 
 def test_problems_are_the_same_for_everyone_and_differ_by_case() -> None:
@@ -115,4 +124,33 @@ def test_rnnfast_alone_is_compared_with_the_reference(monkeypatch: pytest.Monkey
     assert run.check_with_reference(problem.make(case), 1) < 1e-5
     monkeypatch.setitem(problem.TOLERANCE, "float32", -1.0)
     with pytest.raises(DisagreementError, match=r"gru train T4 .*: reference"):
-        run.measure_case(case, 1, TWICE, peers=False)
+        run.measure_case(case, 1, TWICE, (OURS,))
+
+
+def test_training_tells_what_it_keeps() -> None:
+    case = case_of("lstm", "train")
+    layer = rnnfast.LSTM(case.input_size, case.hidden_size)
+    tape = layer.forward(problem.make(case).x)[2]
+    measured = run.measure_case(case, 1, TWICE, (OURS,))
+    assert measured.kept == {OURS.name: tape.nbytes}
+    assert run.measure_case(replace(case, work="forward"), 1, TWICE, (OURS,)).kept == {}
+
+
+def test_jax_runs_on_as_many_threads_as_it_was_started_with() -> None:
+    pytest.importorskip("jax")
+    code = """
+import os
+from rnnfast.bench.subjects import jax_scan
+jax_scan.start(3)
+names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+print(sum("Eigen" in name for name in names), "NPROC" in os.environ)
+jax_scan.start(3)
+try:
+    jax_scan.start(2)
+except RuntimeError as error:
+    print(error)
+"""
+    assert run_python(code).splitlines() == [
+        "3 False",
+        "jax runs on 3 threads, which cannot be changed to 2",
+    ]

@@ -207,7 +207,7 @@ OPTIONAL: dict[str, dict[str, bool]] = {
     "rich": {"progress": True, "bench/cli": False, "bench/report": False},
     "safetensors": {"checkpoint": False},
     "threadpoolctl": {"train": False},
-    "matplotlib": {"bench/plot": False},
+    "matplotlib": {"bench/plot": False, "bench/roofline": False},
     "torch": {
         "bench/subjects/pytorch": False,
         "bench/subjects/pytorch_cell": False,
@@ -215,6 +215,7 @@ OPTIONAL: dict[str, dict[str, bool]] = {
     },
     "onnx": {"bench/subjects/onnx_runtime": False},
     "onnxruntime": {"bench/subjects/onnx_runtime": False},
+    "jax": {"bench/subjects/jax_scan": False},
 }
 
 

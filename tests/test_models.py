@@ -138,6 +138,16 @@ def test_dropout_acts_in_training_alone(rng):
     assert len(kept) == 1
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_recomputing_gives_the_same_gradient(rng, cell):
+    tokens, targets = window(rng, steps=24, batch=90)
+    plain, other = (CharacterModel.of(LETTERS, cell, 8, 2, recompute=k, rng=1) for k in (None, 1))
+    assert [layer.recompute for layer in other.layers] == [1]
+    losses = [model.loss_and_gradient(tokens, targets)[0] for model in (plain, other)]
+    assert losses[0] == losses[1]
+    np.testing.assert_array_equal(plain.gradient, other.gradient)
+
+
 def test_seeds_repeat():
     first, again, other = (CharacterModel.of(LETTERS, "lstm", 8, 2, rng=s) for s in (1, 1, 2))
     np.testing.assert_array_equal(first.flat, again.flat)

@@ -111,6 +111,8 @@ PYBIND11_MODULE(_core, m) {
   m.def("activation", activation, py::arg("name"), py::arg("x"));
   m.def("measure_fma_peak", measure_fma_peak, py::arg("dtype"), py::arg("num_threads"),
         py::arg("seconds"));
+  m.def("measure_read_bandwidth", measure_read_bandwidth, py::arg("nbytes"), py::arg("num_threads"),
+        py::arg("seconds"));
 }
 
 }  // namespace rnnfast

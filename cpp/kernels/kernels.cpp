@@ -72,6 +72,7 @@ constexpr KernelTable<typename Format::Real> table() {
       map_tanh<Real>,
       map_sigmoid<Real>,
       fma_probe<Format>,
+      read_probe<Real>,
   };
 }
 

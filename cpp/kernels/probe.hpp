@@ -1,5 +1,5 @@
-// Kernels beside the cells: dropout between layers, activations on whole arrays, and the probe
-// that measures the machine's multiply-add peak.
+// Kernels beside the cells: dropout between layers, activations on whole arrays, and the probes
+// that measure the machine's multiply-add peak and how fast it reads.
 #pragma once
 
 #include "activations.hpp"
@@ -63,6 +63,24 @@ double fma_probe(index rounds) {
   const volatile Real keep = lane[0];
   (void)keep;
   return 2.0 * Format::group * chains * lanes<Real> * static_cast<double>(rounds);
+}
+
+// Sums in chains of their own, enough that no addition waits for the one before: loads alone bound
+// it, and the sum needs all of them.
+template <class Real>
+Real read_probe(const Real* x, index n) {
+  constexpr index chains = 8, block = chains * lanes<Real>;
+  Vec<Real> sums[chains]{};
+  index i = 0;
+  for (; i + block <= n; i += block) {
+#pragma GCC unroll 8
+    for (index j = 0; j < chains; ++j) sums[j] += load(x + i + j * lanes<Real>);
+  }
+  for (; i < n; i += lanes<Real>) sums[0] += load_first(x + i, n - i);
+  for (index j = 1; j < chains; ++j) sums[0] += sums[j];
+  Real sum{};
+  for (index lane = 0; lane < lanes<Real>; ++lane) sum += sums[0][lane];
+  return sum;
 }
 
 }  // namespace rnnfast::RNNFAST_ISA

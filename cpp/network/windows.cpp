@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "runs.hpp"
 
@@ -22,7 +23,7 @@ Windows::Windows(const Spec& spec, const Timeline& whole, index rows) {
   for (index end : groups(whole, rows))
     if (end == whole.steps || end - first.back() >= steps) first.push_back(end);
   const auto count = static_cast<index>(first.size()) - 1;
-  offsets_.reserve(whole.steps + count);  // windows point into it
+  offsets_.reserve(whole.steps + count);
   for (index p = 0; p < count; ++p) {
     const index i = whole.reverse ? count - 1 - p : p;
     add(whole, first[i], first[i + 1]);

@@ -33,6 +33,8 @@ class Windows {
  public:
   // Of spec.recompute steps, rounded up to whole groups of `rows` rows (runs.hpp).
   Windows(const Spec& spec, const Timeline& whole, index rows);
+  Windows(const Windows&) = delete;  // timelines point into it
+  Windows& operator=(const Windows&) = delete;
 
   const std::vector<Window>& all() const { return windows_; }
   index kept_rows() const { return kept_; }

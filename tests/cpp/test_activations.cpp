@@ -1,5 +1,6 @@
 // tanh and the logistic function of every instruction set: close to libm, for every count around
 // the vector's width, at any address, and nothing written behind the end.
+// Dropout between layers, and the probe that reads.
 #include <cmath>
 #include <limits>
 
@@ -80,6 +81,22 @@ TEST(dropout_keeps_its_share) {
   for (const InstructionSet& set : instruction_sets()) {
     check_dropout(*set.f32);
     check_dropout(*set.f64);
+  }
+}
+
+template <class Real>
+void check_read_probe(const KernelTable<Real>& k) {
+  for (index n = 0; n <= 300; ++n) {
+    std::vector<Real> x(n + 1, Real{1});  // sums of small integers are exact
+    x[n] = Real{1000};                    // behind the end
+    CHECK(k.read_probe(x.data(), n) == static_cast<Real>(n));
+  }
+}
+
+TEST(probe_reads_every_element_once) {
+  for (const InstructionSet& set : instruction_sets()) {
+    check_read_probe(*set.f32);
+    check_read_probe(*set.f64);
   }
 }
 

@@ -171,6 +171,16 @@ void check_threads(const Problem& p, const Data<Real>& d, Results<Real>& one) {
 }
 
 template <class Real>
+void check_recomputing(Problem p, const Data<Real>& d, Results<Real>& one) {
+  p.spec.recompute = 1;
+  for (int threads : {1, 2}) {
+    Results<Real> again = train(p, d, threads);
+    const auto a = one.all(), b = again.all();
+    for (size_t i = 0; i < a.size(); ++i) expect(same_bits(*a[i], *b[i]), p, "recomputing");
+  }
+}
+
+template <class Real>
 void check_inference(const Problem& p, const Data<Real>& d, const Results<Real>& trained) {
   for (bool packed : {false, true}) {
     const Results<Real> r = infer(p, d, 2, packed);
@@ -226,6 +236,7 @@ void check_problem(const Problem& p, uint64_t seed) {
     use(set.name);
     auto one = std::make_unique<Results<Real>>(train(p, d, 1));
     check_threads(p, d, *one);
+    check_recomputing(p, d, *one);
     if constexpr (sizeof(Real) == 8)
       check_gradients(p, d, *one);
     else
@@ -310,6 +321,8 @@ TEST(engine_splits_the_batch) { check_cells("batch", 33, 31, 1, 1, 0, 5, 70, fal
 TEST(engine_splits_the_units) { check_cells("units", 70, 130, 1, 2, 0, 4, 3, false, false); }
 
 TEST(engine_single_sequence) { check_cells("single", 40, 65, 1, 2, 0, 70, 1, false, false); }
+
+TEST(engine_several_windows) { check_cells("windows", 6, 10, 2, 2, 0, 9, 200, true, false); }
 
 template <class Real>
 void check_steps(const Problem& p) {

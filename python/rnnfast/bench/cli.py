@@ -15,7 +15,7 @@ import typer
 
 import rnnfast
 from rnnfast import _core
-from rnnfast.bench import grid, plot, report, run
+from rnnfast.bench import grid, plot, report, roofline, run, subjects
 from rnnfast.bench.measure import Effort, Neighbours, Spread
 from rnnfast.bench.problem import DisagreementError
 from rnnfast.checkpoint import check_writable, write_atomically
@@ -29,6 +29,10 @@ QUICK_EFFORT = Effort(seconds=0.5, least=3, most=9)
 
 JSON_NAME = "bench.json"
 PLOT_NAME = "bench.png"
+ROOFLINE_NAME = "roofline.png"
+
+TITLES = {"forward": "Forward", "train": "Forward and BPTT", "step": "One time step"}
+"""Of the tables, by pass."""
 
 
 class Dtype(StrEnum):
@@ -67,7 +71,7 @@ def _isa(name: str | None) -> str | None:
 
 def command(
     quick: Annotated[
-        bool, typer.Option("--quick", help="A few shapes of each kind, in under 90 seconds.")
+        bool, typer.Option("--quick", help="A few shapes, without JAX, in under 90 seconds.")
     ] = False,
     cells: Annotated[
         str, typer.Option(callback=_cells, metavar="NAME,NAME,…", help="The cells to measure.")
@@ -95,16 +99,16 @@ def command(
         int | None, typer.Option(min=1, help="Turns per library and case, instead of by time.")
     ] = None,
     peers: Annotated[
-        bool, typer.Option(help="Run PyTorch and ONNX Runtime too where installed.")
+        bool, typer.Option(help="Run PyTorch, ONNX Runtime and JAX too where installed.")
     ] = True,
-    draw: Annotated[bool, typer.Option("--plot/--no-plot", help="Draw the PNG.")] = True,
+    draw: Annotated[bool, typer.Option("--plot/--no-plot", help="Draw the two PNGs.")] = True,
     out: Annotated[
-        Path, typer.Option(file_okay=False, help="Folder for bench.json and bench.png.")
+        Path, typer.Option(file_okay=False, help="Folder for bench.json and the plots.")
     ] = Path("bench-results"),
 ) -> None:
     """Measure forward passes and training beside the peers and against the FMA peak.
 
-    The full grid takes a quarter of an hour. Any of --batch, --input-size and
+    The full grid takes a quarter of an hour, longer with JAX. Any of --batch, --input-size and
     --hidden-size replaces it; those left out are then 32, 128 and 512.
     """
     from rich.console import Console
@@ -124,7 +128,8 @@ def command(
         effort = Effort(seconds=0.0, least=rounds, most=rounds)
     try:
         with _instruction_set(isa):
-            session = Session(Console(), threads or rnnfast.get_num_threads(), dtype, peers=peers)
+            among = subjects.candidates(peers=peers, quick=quick)
+            session = Session(Console(), threads or rnnfast.get_num_threads(), dtype, among)
             session.measure(cases, effort)
     except DisagreementError as error:
         print(f"rnnfast: {error}", file=sys.stderr)
@@ -166,15 +171,21 @@ class Session:
         For every library.
     dtype : str
         Element type, for the header.
-    peers : bool
-        Whether other libraries take part.
+    among : sequence of Subject
+        The libraries that take part.
     """
 
-    def __init__(self, console: Console, num_threads: int, dtype: str, *, peers: bool) -> None:
+    def __init__(
+        self,
+        console: Console,
+        num_threads: int,
+        dtype: str,
+        among: Sequence[subjects.Subject],
+    ) -> None:
         self.console = console
         self.num_threads = num_threads
-        self.peers = peers
-        self.machine = report.machine(num_threads, dtype, peers=peers)
+        self.among = among
+        self.machine = report.machine(num_threads, dtype, among)
         self.measurements: list[run.Measurement] = []
         self.import_seconds: Spread | None = None
         self.other_cores: float | None = None
@@ -195,7 +206,7 @@ class Session:
                     progress.update(task, description=f"{case.cell} {case.work} {case.sizes}")
                     progress.refresh()
                     self.measurements.append(
-                        run.measure_case(case, self.num_threads, effort, peers=self.peers)
+                        run.measure_case(case, self.num_threads, effort, self.among)
                     )
                     progress.advance(task)
                     self.other_cores = neighbours.cores()
@@ -205,19 +216,20 @@ class Session:
 
     def show(self) -> None:
         """Print the tables."""
-        sequences = [m for m in self.measurements if m.case.work != "step"]
-        steps = [m for m in self.measurements if m.case.work == "step"]
-        if sequences:
-            self.console.print(report.table(sequences, "Whole sequences", throughput=True))
-        if steps:
-            self.console.print(report.table(steps, "One time step", throughput=False))
+        for work, title in TITLES.items():
+            shown = [m for m in self.measurements if m.case.work == work]
+            if shown:
+                table = report.table(
+                    shown, title, throughput=work != "step", width=self.console.width
+                )
+                self.console.print(table)
         if self.measurements:
             self.console.print(
                 report.summary(self.measurements, self.import_seconds, self.other_cores)
             )
 
     def save(self, folder: Path, *, draw: bool) -> None:
-        """Write the JSON document and the picture."""
+        """Write the JSON document and the pictures."""
         result = report.document(
             self.machine,
             self.measurements,
@@ -227,9 +239,20 @@ class Session:
         )
         write_atomically(folder / JSON_NAME, (json.dumps(result, indent=1) + "\n").encode())
         written = [folder / JSON_NAME]
-        drawable = [m for m in self.measurements if m.case.work in plot.ROWS]
-        if draw and drawable:
-            title = report.header(self.machine)
-            write_atomically(folder / PLOT_NAME, plot.png(drawable, title))
-            written.append(folder / PLOT_NAME)
+        for name, image in self._pictures().items() if draw else ():
+            write_atomically(folder / name, image)
+            written.append(folder / name)
         self.console.print(f"written: {', '.join(map(str, written))}", markup=False)
+
+    def _pictures(self) -> dict[str, bytes]:
+        """The plots of what was measured, by file name."""
+        title = report.header(self.machine)
+        pictures = {}
+        drawable = [m for m in self.measurements if m.case.work in plot.ROWS]
+        if drawable:
+            pictures[PLOT_NAME] = plot.png(drawable, title)
+        if self.measurements:
+            pictures[ROOFLINE_NAME] = roofline.png(
+                self.measurements, title, self.num_threads, self.machine["cache_bytes"]
+            )
+        return pictures

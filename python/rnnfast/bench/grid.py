@@ -20,6 +20,13 @@ PASSES = {"forward": 1, "train": 3, "step": 1}
 gradient of the states and inputs (one more forward's worth of products) and that of the weights
 (another); ``step`` is one time step called from Python."""
 
+WEIGHT_READS = {"forward": 1, "train": 2, "step": 1}
+"""How often a step needs the weights of the state's product: ``train`` does to go forward and to
+come back."""
+
+ELEMENT_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "int8": 1}
+"""Size of a weight in the type that its product has."""
+
 REDUCED = ("bfloat16", "int8")
 """Types of products alone, of float32 arrays."""
 
@@ -99,9 +106,36 @@ class Case:
         products = self.input_size * self.hidden_size + self.hidden_size**2
         return PASSES[self.work] * 2 * GATES[self.cell] * self.seq_length * self.batch * products
 
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights that every step must read again.
+
+        Those are ``G * H * H`` elements: the next product with the state waits for the last one,
+        while the product with the inputs may be done for all steps at once. A single step from
+        Python reads the ``G * H * I`` of the inputs too.
+        """
+        width = self.hidden_size + (self.input_size if self.work == "step" else 0)
+        return GATES[self.cell] * self.hidden_size * width * ELEMENT_BYTES[self.dtype]
+
+    @property
+    def weight_bytes_read(self) -> int:
+        """Bytes of weights that one call must read: `weight_bytes` in every step and pass."""
+        return WEIGHT_READS[self.work] * self.seq_length * self.weight_bytes
+
+    @property
+    def intensity(self) -> float:
+        """Arithmetic intensity: `flops` per byte of `weight_bytes_read`."""
+        return self.flops / self.weight_bytes_read
+
     def as_dict(self) -> dict[str, Any]:
-        """The case as a JSON object, its name and operations included."""
-        return {"name": self.name, **asdict(self), "flops": self.flops}
+        """The case as a JSON object, its name, operations and weights included."""
+        return {
+            "name": self.name,
+            **asdict(self),
+            "flops": self.flops,
+            "weight_bytes": self.weight_bytes,
+            "weight_bytes_read": self.weight_bytes_read,
+        }
 
 
 def cases(

@@ -5,14 +5,20 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rnnfast.bench.grid import CELLS
 from rnnfast.bench.run import Measurement
 from rnnfast.bench.subjects import SUBJECTS
 
-# Okabe and Ito's colours, which stay apart for the colour-blind.
-PALETTE = ("#0072B2", "#E69F00", "#CC79A7", "#009E73", "#56B4E9", "#D55E00")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which stay apart for the colour-blind, and a grey in place of black.
+PALETTE = (
+    *("#0072B2", "#E69F00", "#CC79A7", "#009E73"),
+    *("#56B4E9", "#D55E00", "#F0E442", "#999999"),
+)
 ROWS = ("forward", "train")
 
 
@@ -51,6 +57,11 @@ def png(measurements: Sequence[Measurement], title: str) -> bytes:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     figure.suptitle(title, fontsize="medium")
+    return rendered(figure)
+
+
+def rendered(figure: Figure) -> bytes:
+    """The figure in PNG format."""
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=120)
     return image.getvalue()
@@ -63,7 +74,7 @@ def _panel(measurements: Sequence[Measurement], cell: str, work: str) -> list[Me
 def _colour(name: str) -> str:
     """The same for a subject in every picture."""
     index = [subject.name for subject in SUBJECTS].index(name)
-    return PALETTE[index % len(PALETTE)]
+    return PALETTE[index]
 
 
 def _draw(axes: Any, panel: Sequence[Measurement], shapes: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import groupby
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import rnnfast
+from rnnfast.bench import caches
 from rnnfast.bench.measure import Spread
 from rnnfast.bench.run import Measurement
-from rnnfast.bench.subjects import OURS, SUBJECTS
+from rnnfast.bench.subjects import OURS, SUBJECTS, Subject, candidates
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,26 +25,35 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """Version of the JSON document; raised when a reader of the old one would go wrong."""
 
-TIMED_PEERS = 3
-"""Most peers whose times fit beside the ratios on a terminal of 80 columns."""
+RATE = "GFLOP/s"
 
 BUSY_CORES = 0.1
 """A run beside others that use more than this is called untrustworthy."""
 
 
-def machine(num_threads: int, dtype: str, *, peers: bool = True) -> dict[str, Any]:
-    """Everything about the machine and the software that a time depends on."""
+def machine(num_threads: int, dtype: str, among: Sequence[Subject] | None = None) -> dict[str, Any]:
+    """Everything about the machine and the software that a time depends on.
+
+    Parameters
+    ----------
+    num_threads : int
+        For every library.
+    dtype : str
+        Of the cases.
+    among : sequence of Subject, optional
+        Those that take part, by default all that are installed.
+    """
     info = rnnfast.info()
     versions = {"python": platform.python_version(), "numpy": np.__version__}
-    for subject in SUBJECTS if peers else (OURS,):
-        if subject.installed:
-            versions.setdefault(subject.packages[0], subject.version())
+    for subject in candidates() if among is None else among:
+        versions.setdefault(subject.packages[0], subject.version())
     return {
         "cpu": info["cpu"],
         "isa": info["isa"],
         "compiler": info["compiler"],
         "platform": f"{platform.system()} {platform.machine()}",
         "cores": usable_cores(),
+        "cache_bytes": caches.sizes(),
         "threads": num_threads,
         "dtype": dtype,
         "versions": versions,
@@ -85,9 +95,11 @@ def document(
     -------
     dict
         ``schema``, ``complete``, ``machine``, ``import_seconds``, ``other_cores`` and ``cases``,
-        a list. Each case has its sizes, ``peak_gflops`` and ``subjects``; each subject, by name,
-        ``seconds``, ``gflops``, ``peak_share``, ``ratio`` (time over that of rnnfast) and
-        ``difference``. Spreads have ``median``, ``q1``, ``q3`` and ``samples``.
+        a list. Each case has its sizes, ``peak_gflops``, ``read_bandwidth`` (bytes per second),
+        ``bandwidth_share`` (of rnnfast, null beyond one sequence) and ``subjects``; each subject,
+        by name, ``seconds``, ``gflops``, ``peak_share``, ``ratio`` (time over that of rnnfast),
+        ``difference`` and ``kept_bytes`` (for BPTT, null where the library does not tell). Spreads
+        have ``median``, ``q1``, ``q3`` and ``samples``.
     """
     return {
         "schema": SCHEMA,
@@ -107,12 +119,15 @@ def _case_object(measurement: Measurement) -> dict[str, Any]:
             "peak_share": measurement.peak_share(name),
             "ratio": measurement.ratio(name),
             "difference": measurement.differences.get(name, 0.0),
+            "kept_bytes": measurement.kept.get(name),
         }
         for name, spread in measurement.seconds.items()
     }
     return {
         **measurement.case.as_dict(),
         "peak_gflops": asdict(measurement.peak),
+        "read_bandwidth": asdict(measurement.bandwidth),
+        "bandwidth_share": measurement.bandwidth_share(),
         "subjects": subjects,
     }
 
@@ -128,7 +143,9 @@ def header(machine: dict[str, Any]) -> str:
     )
 
 
-def table(measurements: Sequence[Measurement], title: str, *, throughput: bool) -> Table:
+def table(
+    measurements: Sequence[Measurement], title: str, *, throughput: bool, width: int
+) -> Table:
     """One row a case: rnnfast's median time and its spread, then each peer's time and ratio.
 
     Parameters
@@ -140,18 +157,36 @@ def table(measurements: Sequence[Measurement], title: str, *, throughput: bool) 
     throughput : bool
         True: times in milliseconds, with GFLOP/s and the share of the peak; False: times in
         microseconds alone.
+    width : int
+        Columns of the terminal. Where not all fits, GFLOP/s and the peers' times are left out.
 
     Returns
     -------
     rich.table.Table
-        Rows grouped by cell and pass; the ratio is a peer's time over rnnfast's. Beside many
-        peers it stands alone.
+        Rows grouped by cell and pass; the ratio is a peer's time over rnnfast's. Where a case has
+        them, also the share of the cache's bandwidth and the bytes kept for BPTT.
     """
+    from rich.console import Console
+    from rich.measure import Measurement as Measured
+
+    console = Console(width=10 * width)
+    full = _table(measurements, title, throughput=throughput, complete=True)
+    if Measured.get(console, console.options, full).maximum <= width:
+        return full
+    return _table(measurements, title, throughput=throughput, complete=False)
+
+
+def _table(
+    measurements: Sequence[Measurement], title: str, *, throughput: bool, complete: bool
+) -> Table:
     from rich import box
     from rich.table import Table
 
     seen = {name for measurement in measurements for name in measurement.seconds}
     peers = [subject.name for subject in SUBJECTS if subject.name in seen - {OURS.name}]
+    columns = _our_columns(measurements, throughput=throughput)
+    if not complete:
+        columns.pop(RATE, None)
     rows = Table(
         title=f"{title}, median {'ms' if throughput else 'μs'}",
         title_justify="left",
@@ -160,32 +195,57 @@ def table(measurements: Sequence[Measurement], title: str, *, throughput: bool) 
         pad_edge=False,
     )
     rows.add_column("case", no_wrap=True)
-    for heading in (OURS.name, "±", *(("GFLOP/s", "peak") if throughput else ())):
-        rows.add_column(heading, justify="right", no_wrap=True)
-    timed = len(peers) <= TIMED_PEERS
+    for heading in columns:
+        rows.add_column(heading, justify="right")
     for peer in peers:
-        rows.add_column(peer if timed else f"{peer} ×", justify="right", max_width=8)
-        if timed:
+        rows.add_column(peer if complete else f"{peer} ×", justify="right", max_width=8)
+        if complete:
             rows.add_column("ratio", justify="right", no_wrap=True)
     for key, group in groupby(measurements, lambda m: f"{m.case.cell} {m.case.work}"):
         rows.add_section()
         rows.add_row(f"[bold]{key}[/bold]")
         for measurement in group:
-            cells = _our_cells(measurement, throughput=throughput)
+            cells = [cell(measurement) for cell in columns.values()]
             for peer in peers:
                 time, ratio = _peer_cells(measurement, peer, 1e3 if throughput else 1e6)
-                cells += [time, ratio] if timed else [ratio]
+                cells += [time, ratio] if complete else [ratio]
             rows.add_row(measurement.case.sizes, *cells)
     return rows
 
 
-def _our_cells(measurement: Measurement, *, throughput: bool) -> list[str]:
+def _our_columns(
+    measurements: Sequence[Measurement], *, throughput: bool
+) -> dict[str, Callable[[Measurement], str]]:
+    """The columns about rnnfast, by heading, and what stands in each."""
+    factor = 1e3 if throughput else 1e6
+    columns: dict[str, Callable[[Measurement], str]] = {
+        OURS.name: lambda m: digits(m.seconds[OURS.name].median * factor),
+        "±": _half_spread,
+    }
+    if throughput:
+        columns[RATE] = lambda m: digits(m.gflops(OURS.name))
+        columns["peak"] = lambda m: f"{m.peak_share(OURS.name):.1%}"
+    if any(m.bandwidth_share() is not None for m in measurements):
+        columns["cache"] = _bandwidth_share
+    if any(OURS.name in m.kept for m in measurements):
+        columns["kept MB"] = _kept
+    return columns
+
+
+def _half_spread(measurement: Measurement) -> str:
     ours = measurement.seconds[OURS.name]
-    half_spread = f"{(ours.q3 - ours.q1) / 2 / ours.median:.1%}"
-    if not throughput:
-        return [digits(ours.median * 1e6), half_spread]
-    gflops, share = measurement.gflops(OURS.name), measurement.peak_share(OURS.name)
-    return [digits(ours.median * 1e3), half_spread, digits(gflops), f"{share:.1%}"]
+    return f"{(ours.q3 - ours.q1) / 2 / ours.median:.1%}"
+
+
+def _bandwidth_share(measurement: Measurement) -> str:
+    share = measurement.bandwidth_share()
+    return "-" if share is None else f"{share:.0%}"
+
+
+def _kept(measurement: Measurement) -> str:
+    if OURS.name not in measurement.kept:
+        return "-"
+    return digits(measurement.kept[OURS.name] / 1e6)
 
 
 def _peer_cells(measurement: Measurement, peer: str, factor: float) -> list[str]:
@@ -217,6 +277,10 @@ def summary(
         f"FMA peak {digits(peak.median)} GFLOP/s, {digits(lowest)} to {digits(highest)} by case.",
         "± is half the distance between the quartiles, a ratio a peer's time over ours.",
     ]
+    if any(measurement.bandwidth_share() is not None for measurement in measurements):
+        lines.append("cache: share of the measured bandwidth at which B 1 reads its weights.")
+    if any(measurement.kept for measurement in measurements):
+        lines.append("kept: what rnnfast's forward keeps for BPTT beside x and y.")
     differences = [d for measurement in measurements for d in measurement.differences.values()]
     if differences:
         lines.append(f"Results of all subjects agree to {max(differences):.1e}.")

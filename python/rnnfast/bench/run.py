@@ -18,7 +18,8 @@ from rnnfast.bench.problem import Problem
 from rnnfast.bench.subjects import OURS, REFERENCE, Job, Subject, chosen
 
 PEAK = "FMA peak"
-PEAK_SECONDS = 0.02
+BANDWIDTH = "read bandwidth"
+PROBE_SECONDS = 0.02
 
 CHECKED_STEPS = 4
 """Time steps that are compared with the NumPy reference when no peer takes part."""
@@ -36,16 +37,23 @@ class Measurement:
         What was measured.
     peak : Spread
         GFLOP/s of the FMA units, measured between the subjects' turns, on as many threads.
+    bandwidth : Spread
+        Bytes per second read from an array as large as the case's weights, each thread its own
+        part; measured as the peak is.
     seconds : dict of str to Spread
         Time of a call, by the subject's name, rnnfast first.
     differences : dict of str to float
         How far each peer's results are from rnnfast's; see `rnnfast.bench.problem.difference`.
+    kept : dict of str to int
+        Bytes kept for BPTT beside x and y, of training and of subjects that tell.
     """
 
     case: Case
     peak: Spread
+    bandwidth: Spread
     seconds: dict[str, Spread]
     differences: dict[str, float]
+    kept: dict[str, int]
 
     def gflops(self, name: str) -> float:
         """GFLOP/s of a subject, at its median time."""
@@ -55,15 +63,26 @@ class Measurement:
         """Share of the peak that a subject reaches, 0 to 1."""
         return self.gflops(name) / self.peak.median
 
+    def bandwidth_share(self) -> float | None:
+        """Share of `bandwidth` at which rnnfast reads the weights that every step needs again.
+
+        None for more than one sequence, where arithmetic limits and threads that split sequences
+        read all weights each. Threads that split units read a part each, as in the probe.
+        """
+        if self.case.batch != 1:
+            return None
+        read = self.case.weight_bytes_read / self.seconds[OURS.name].median
+        return read / self.bandwidth.median
+
     def ratio(self, name: str) -> float:
         """Time of a peer over that of rnnfast: above 1 where rnnfast is faster."""
         return self.seconds[name].median / self.seconds[OURS.name].median
 
 
 def measure_case(
-    case: Case, num_threads: int, effort: Effort, *, peers: bool = True
+    case: Case, num_threads: int, effort: Effort, among: Sequence[Subject] | None = None
 ) -> Measurement:
-    """Measure rnnfast, and with `peers` all installed libraries that can run the case.
+    """Measure the subjects of `among`, by default all that are installed, that can run the case.
 
     Raises
     ------
@@ -71,7 +90,7 @@ def measure_case(
         If a subject's results differ from those of rnnfast.
     """
     problem = problems.make(case)
-    subjects = chosen(case, peers=peers)
+    subjects = chosen(case, among)
     if all(subject.packages == OURS.packages for subject in subjects):
         check_with_reference(problem, num_threads)
     jobs = {subject.name: subject.prepare(problem, num_threads) for subject in subjects}
@@ -80,13 +99,21 @@ def measure_case(
         name: turn(job.call, first_seconds[name]) for name, job in jobs.items()
     }
     turns[PEAK] = peak_turn(case.dtype, num_threads)
+    turns[BANDWIDTH] = bandwidth_turn(case.weight_bytes, num_threads)
     spreads = interleave(turns, effort)
-    return Measurement(case, spreads.pop(PEAK), spreads, differences)
+    peak, bandwidth = spreads.pop(PEAK), spreads.pop(BANDWIDTH)
+    kept = {name: job.kept() for name, job in jobs.items() if job.kept is not None}
+    return Measurement(case, peak, bandwidth, spreads, differences, kept)
 
 
 def peak_turn(dtype: str, num_threads: int) -> Callable[[], float]:
     """A turn that measures the FMA units of the instruction set in use, in GFLOP/s."""
-    return partial(_core.measure_fma_peak, dtype, num_threads, PEAK_SECONDS)
+    return partial(_core.measure_fma_peak, dtype, num_threads, PROBE_SECONDS)
+
+
+def bandwidth_turn(size: int, num_threads: int) -> Callable[[], float]:
+    """A turn that measures how fast an array of `size` bytes is read, in bytes per second."""
+    return partial(_core.measure_read_bandwidth, size, num_threads, PROBE_SECONDS)
 
 
 def compare(case: Case, jobs: dict[str, Job]) -> tuple[dict[str, float], dict[str, float]]:

@@ -6,7 +6,7 @@ and ``prepare``. Each library runs at its own defaults, but for the number of th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -26,10 +26,14 @@ class Job:
         The timed work, without arguments; returns the library's own objects.
     read : callable
         Turns what `call` returned into arrays under the names of `rnnfast.bench.problem`.
+    kept : callable, optional
+        Runs forward and returns the bytes that it keeps for BPTT, beside x and y; only where the
+        library itself tells them.
     """
 
     call: Callable[[], Any]
     read: Callable[[Any], Arrays]
+    kept: Callable[[], int] | None = None
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,14 @@ class Subject:
         The modules that must be importable, the one that does the work first.
     module : str
         The module of this package which drives it.
+    quick : bool
+        Whether it is quick enough for ``rnnfast bench --quick``.
     """
 
     name: str
     packages: tuple[str, ...]
     module: str
+    quick: bool = True
 
     @property
     def installed(self) -> bool:
@@ -89,13 +96,20 @@ SUBJECTS = (
     Subject("PyTorch float32", ("torch",), "pytorch_float32"),
     Subject("PyTorch cell", ("torch",), "pytorch_cell"),
     Subject("ONNX Runtime", ("onnxruntime", "onnx"), "onnx_runtime"),
+    Subject("JAX", ("jax",), "jax_scan", quick=False),  # compiles for a second or two a case
 )
 
 REFERENCE = Subject("reference", ("rnnfast",), "reference")
 """Checks rnnfast where no peer is there to do it; never timed."""
 
 
-def chosen(case: Case, *, peers: bool = True) -> list[Subject]:
-    """The subjects of a case: rnnfast and, with `peers`, all that are installed and support it."""
-    candidates = SUBJECTS if peers else (OURS,)
-    return [subject for subject in candidates if subject.installed and subject.supports(case)]
+def candidates(*, peers: bool = True, quick: bool = False) -> tuple[Subject, ...]:
+    """Those installed: rnnfast and, with `peers`, the others; with `quick` the quick ones alone."""
+    asked = SUBJECTS if peers else (OURS,)
+    return tuple(s for s in asked if s.installed and (s.quick or not quick))
+
+
+def chosen(case: Case, among: Sequence[Subject] | None = None) -> list[Subject]:
+    """The subjects of a case: those of `among`, by default all `candidates`, that support it."""
+    asked = candidates() if among is None else among
+    return [subject for subject in asked if subject.supports(case)]

@@ -70,7 +70,10 @@ def _train(layer: Any, problem: Problem, num_threads: int) -> Job:
         parameters = {f"d{name}": grads.parameters[f"{name}_l0"].copy() for name in WEIGHTS}
         return {"y": y, "dx": grads.x, **parameters}
 
-    return Job(call, read)
+    def kept() -> int:
+        return int(layer.forward(x, num_threads=num_threads)[2].nbytes)
+
+    return Job(call, read, kept)
 
 
 def _step(layer: Any, problem: Problem, num_threads: int) -> Job:
