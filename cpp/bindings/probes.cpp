@@ -56,7 +56,7 @@ double read_bandwidth(index bytes, Lease& lease, double seconds) {
     lease.run(lease.threads(), [&](const Worker& me) {
       const index begin = n * me.index / me.count, end = n * (me.index + 1) / me.count;
       work(array.data() + begin, end - begin);
-      me.proceed(me.team, me.index);  // looks for Ctrl-C
+      me.proceed(me.team, me.member);  // looks for Ctrl-C
     });
   };
   const auto turn = [&] {
