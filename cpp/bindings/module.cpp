@@ -81,7 +81,7 @@ PYBIND11_MODULE(_core, m) {
            py::arg("cell"), py::arg("dtype"), py::arg("input_size"), py::arg("hidden_size"),
            py::arg("num_layers"), py::arg("bias"), py::arg("batch_first"), py::arg("dropout"),
            py::arg("bidirectional"), py::arg("proj_size"), py::arg("reset_after"),
-           py::arg("nonlinearity"), py::arg("compute"), py::arg("recompute") = 0)
+           py::arg("nonlinearity"), py::arg("compute"), py::arg("recompute"))
       .def("parameters", &PyLayer::parameters)
       .def("forward", &PyLayer::forward, py::arg("parameters"), py::arg("x"), py::arg("state"),
            py::arg("lengths"), py::arg("reset"), py::arg("record"), py::arg("seed"),

@@ -132,20 +132,21 @@ void go_back_by_windows(const Descent<Real>& all, const Windows& windows, const 
   for (index i = count - 1; i >= 0; --i) {
     const Window& window = windows.all()[i];
     const Forward<Real> f = again.run(window, a.in, a.y, track, whole, lease);
-    const Real* c0 = f.c ? track.cells.data() + window.kept * all.sizes.padded_hidden : nullptr;
-    all.go_back({f.time,
-                 {f.x, f.tokens},
-                 window.of(a.y),
-                 window.of(a.dy),
-                 window.of(a.dx),
-                 f.h0,
-                 c0,
-                 f.cells,
-                 f.operand,
-                 f.gates,
-                 i == count - 1,
-                 i == 0},
-                lease);
+    const Piece<Real> piece{
+        .time = f.time,
+        .in = {f.x, f.tokens},
+        .y = window.of(a.y),
+        .dy = window.of(a.dy),
+        .dx = window.of(a.dx),
+        .h0 = f.h0,
+        .c0 = f.c ? track.cells.data() + window.kept * all.sizes.padded_hidden : nullptr,
+        .cells = f.cells,
+        .operand = f.operand,
+        .gates = f.gates,
+        .first = i == count - 1,
+        .last = i == 0,
+    };
+    all.go_back(piece, lease);
   }
 }
 
