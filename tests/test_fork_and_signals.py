@@ -125,6 +125,8 @@ small = np.ones((3, 2, 4), np.float32)
 LONG_CALLS = {
     "long steps": "layer = rnnfast.GRU(4, 2048, rng=0); x = np.zeros(50_000, np.int32)",
     "many steps": "layer = rnnfast.LSTM(4, 64, rng=0); x = np.zeros(4_000_000, np.int32)",
+    "two directions": "layer = rnnfast.LSTM(4, 512, bidirectional=True, rng=0); "
+    "x = np.zeros((9000, 16, 4), 'f4')",
     "many short layers": "layer = rnnfast.RNN(4, 32, 5000); x = np.zeros((800, 16, 4), 'f4')",
 }
 
@@ -145,11 +147,12 @@ print(np.array_equal(short(small)[0], y), np.array_equal(layer.flat, flat))
     assert result == "stopped True\nTrue True"
 
 
-def test_ctrl_c_stops_backward() -> None:
+@pytest.mark.parametrize("recompute", [None, "auto"])
+def test_ctrl_c_stops_backward(recompute: str | None) -> None:
     """A timer of the system stands for Ctrl-C: no thread that brings it can be late."""
-    code = """
+    code = f"""
 signal.signal(signal.SIGALRM, signal.default_int_handler)
-layer = rnnfast.LSTM(4, 512, rng=0)
+layer = rnnfast.LSTM(4, 512, recompute={recompute!r}, rng=0)
 y, state, tape = layer.forward(np.zeros((1500, 16, 4), np.float32))
 dy = np.ones_like(y)
 signal.setitimer(signal.ITIMER_REAL, 0.05)

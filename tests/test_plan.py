@@ -29,6 +29,7 @@ def test_little_work_is_done_by_one_thread() -> None:
     plan = rnnfast.explain(rnnfast.GRU(3, 5), 10, 2, num_threads=16)
     assert plan.layers[0].num_threads == 1
     assert "one thread" in str(plan)
+    assert "rows alone more than 100%" in str(plan)
 
 
 def test_every_layer_has_its_own_plan() -> None:
@@ -75,18 +76,42 @@ def test_quantized_layers_have_plans() -> None:
     assert small.weight_bytes <= full.weight_bytes
 
 
-@pytest.mark.parametrize("variant", ["rnn-tanh", "lstm", "lstm-proj", "gru", "gru-before"])
-@pytest.mark.parametrize("mask", [{}, {"lengths": True, "reset": True}])
+CELLS = ["rnn-tanh", "lstm", "lstm-proj", "gru", "gru-before"]
+MASKS: list[dict[str, bool]] = [{}, {"lengths": True, "reset": True}]
+
+
+@pytest.mark.parametrize("variant", CELLS)
+@pytest.mark.parametrize("mask", MASKS)
 def test_crews_change_no_bit(
     variant: str, mask: dict[str, bool], isa: str, rng: np.random.Generator
 ) -> None:
     layer = build(rnnfast, variant, 61, 130, rng=rng)
-    call = draw_call(rng, layer, T=7, B=19, **mask)
-    plan = rnnfast.explain(layer, 7, 19, num_threads=6).layers[0]
-    assert plan.crews > 1
-    assert plan.crew > 1
-    one, six = (outcome(layer, replace(call, threads=n)) for n in (1, 6))
-    assert_equal(six, one)
+
+    def plan(B: int, threads: int) -> rnnfast.LayerPlan:
+        return rnnfast.explain(layer, 7, B, num_threads=threads).layers[0]
+
+    # The plan asks the machine for its caches.
+    shapes = ((B, n) for B in (19, 35, 66) for n in range(4, 17))
+    B, threads = next((B, n) for B, n in shapes if plan(B, n).crews > 1 < plan(B, n).crew)
+    call = draw_call(rng, layer, T=7, B=B, **mask)
+    one, many = (outcome(layer, replace(call, threads=n)) for n in (1, threads))
+    assert_equal(many, one)
+
+
+@pytest.mark.parametrize("variant", CELLS)
+@pytest.mark.parametrize("mask", MASKS)
+def test_both_directions_at_once_change_no_bit(
+    variant: str, mask: dict[str, bool], isa: str, rng: np.random.Generator
+) -> None:
+    layer = build(rnnfast, variant, 61, 130, bidirectional=True, rng=rng)
+    for T, B in ((21, 1), (7, 19)):
+        call = draw_call(rng, layer, T, B, **mask)
+        one, *more = (outcome(layer, replace(call, threads=n)) for n in (1, 2, 5, 8))
+        for other in more:
+            assert_equal(other, one)
+    plan = rnnfast.explain(layer, 7, 19, num_threads=8).layers[0]
+    assert plan.together
+    assert plan.num_threads > 2
 
 
 @pytest.mark.parametrize(

@@ -142,13 +142,11 @@ class LayerOf final : public PyLayer {
     packed->layer = serial_;
     const Real* values = flat(parameters);
     const index tracks = spec_.layers * spec_.directions;
-    const auto* fixed =
-        scales.is_none()
-            ? nullptr
-            : reinterpret_cast<const PerOperand<Real>*>(flat(scales, "scales", tracks * 3));
+    const auto* fixed = scales.is_none() ? nullptr : flat(scales, "scales", tracks * 3);
     without_gil(thread_count_or_default(num_threads),
                 [&](Lease& lease) { packed->network = rnnfast::pack(spec_, values, lease); });
-    if (fixed) packed->network.scales.assign(fixed, fixed + tracks);
+    static_assert(sizeof(PerOperand<Real>) == 3 * sizeof(Real));
+    if (fixed) std::memcpy(packed->network.scales.data(), fixed, tracks * sizeof(PerOperand<Real>));
     return packed;
   }
 
@@ -170,7 +168,8 @@ class LayerOf final : public PyLayer {
   }
 
   py::array magnitudes(PyTape& tape) const override {
-    const auto all = rnnfast::magnitudes(spec_, own_tape(tape).tape);
+    std::vector<PerOperand<Real>> all;
+    without_gil(1, [&](Lease&) { all = rnnfast::magnitudes(spec_, own_tape(tape).tape); });
     auto array = new_array<Real>({static_cast<index>(all.size()), 3});
     std::memcpy(array.mutable_data(), all.data(), array.nbytes());
     return array;

@@ -1,5 +1,6 @@
 #include "cpu.hpp"
 
+#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,9 +11,21 @@
 namespace rnnfast {
 namespace {
 
+// One of the processors that this process may use.
+int first_processor() {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0)
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+      if (CPU_ISSET(cpu, &set)) return cpu;
+#endif
+  return 0;
+}
+
 // How many processors a list such as "0-3,8" of the system's names; none where there is no file.
 int count_listed(const std::string& file) {
-  std::ifstream list("/sys/devices/system/cpu/cpu0/" + file);
+  std::ifstream list("/sys/devices/system/cpu/cpu" + std::to_string(first_processor()) + "/" +
+                     file);
   int count = 0;
   for (std::string part; std::getline(list, part, ',');) {
     const auto dash = part.find('-');

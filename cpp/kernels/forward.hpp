@@ -4,7 +4,9 @@
 //   1. acc = bias (or the input product made beforehand, or what the first phase left)
 //   2. acc += W_ih x_t        (tokens: the row of W_ih that the token names)
 //   3. acc += W_hh h_{t-1}    (second phase: its own matrix and operand)
-//   4. the cell's pointwise `finish` writes h_t, c_t and what BPTT needs, for which `expect` has
+//   4. the cell's pointwise `finish`, of which there is one copy, so that no two of its callers
+//   round
+//      differently, writes h_t, c_t and what BPTT needs, for which `expect` has
 //      asked before the products began
 // Sums run over k upwards whatever the tile, so a row's result depends on that row alone.
 #pragma once
@@ -361,7 +363,10 @@ void forward_phase(const Forward<Real>& f, const Real* packed, index p, const Wo
   const Share beginning{most(rows.begin, started), least(rows.end, active)};
   const auto going_rows = step_rows<Phase>(f, p, going, p == 0, scratch);
   const auto beginning_rows = step_rows<Phase>(f, p, beginning, true, scratch);
-  const long tiles = blocks_of(least(rows.end, active) - rows.begin, plan.rows);
+  const auto tiles_of = [](Share share) {
+    return blocks_of(most(share.end - share.begin, 0), PhasePlan<Phase>::rows);
+  };
+  const long tiles = tiles_of(going) + tiles_of(beginning);
   const Walk walk{panels, (p & 1) != 0};
   if (least(rows.end, active) - rows.begin == 1)
     return forward_row(f, plan, walk, packed, p, rows.begin,

@@ -79,7 +79,7 @@ void multiply_tile(const Product<Real>* products, int count, int v, long acc_row
           const Real* a = left.a + i * left.jump + first;
 #pragma GCC unroll 4
           for (const Real* end = a + depth; a != end; ++a, w += N * lanes<Real>) {
-            if constexpr (M > 2) {  // narrower tiles are never one of many
+            if constexpr (M > 1) {  // a single row is never one of many tiles
               fetch(next);
               next += step;
             }

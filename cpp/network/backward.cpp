@@ -124,10 +124,10 @@ template <class Real>
 void go_back_by_windows(const Descent<Real>& all, const Windows& windows, const Track<Real>& track,
                         const Timeline& whole, Lease& lease) {
   const TrackBackward<Real>& a = all.a;
-  Buffer<Real> packed;
+  Buffer<Real> forward;  // the weights for it
   if (a.spec.traits().records)
-    packed = pack_forward(a.spec, all.k, a.call.parameters, a.layer, a.direction, lease);
-  Recomputation<Real> again(a.spec, all.k, all.plan, all.size, windows, std::move(packed));
+    forward = pack_forward(a.spec, all.k, a.call.parameters, a.layer, a.direction, lease);
+  Recomputation<Real> again(a.spec, all.k, all.plan, all.size, windows, std::move(forward));
   const auto count = static_cast<index>(windows.all().size());
   for (index i = count - 1; i >= 0; --i) {
     const Window& window = windows.all()[i];
@@ -189,8 +189,18 @@ void run_track(const TrackBackward<Real>& a, Track<Real>& track, Lease& lease) {
   if (windows)
     go_back_by_windows(all, *windows, track, time, lease);
   else
-    all.go_back({time, a.in, a.y, a.dy, a.dx, track.h0.data(), track.c0.data(), track.cells.data(),
-                 track.operand.data(), track.gates.data(), true, true},
+    all.go_back({.time = time,
+                 .in = a.in,
+                 .y = a.y,
+                 .dy = a.dy,
+                 .dx = a.dx,
+                 .h0 = track.h0.data(),
+                 .c0 = track.c0.data(),
+                 .cells = track.cells.data(),
+                 .operand = track.operand.data(),
+                 .gates = track.gates.data(),
+                 .first = true,
+                 .last = true},
                 lease);
   a.keep_initial(all.dh, size.output, sizes.padded_output, a.call.dinitial.h);
   a.keep_initial(all.dc, size.hidden, sizes.padded_hidden, a.call.dinitial.c);

@@ -23,6 +23,7 @@ Work work_of(const Spec& spec, const Size& size, const Sizes& sizes, index eleme
       .panels = sizes.panels,
       .weight_bytes = sizes.packed_forward * element,
       .tokens = tokens,
+      .phases = spec.traits().needs_operand ? 2 : 1,
       .directions = directions,
   };
 }

@@ -6,7 +6,7 @@ namespace rnnfast {
 namespace {
 
 // In floating-point operations of a thread, of which it does about 100 in a nanosecond.
-constexpr double meeting = 10e3;          // for every member of a crew, at every step
+constexpr double meeting = 10e3;          // for every member of a crew, at every phase
 constexpr double distant_meeting = 30e3;  // where it sits behind another third-level cache
 constexpr double waking = 500e3;          // of the workers, for a call
 
@@ -70,7 +70,7 @@ double expected_share(const Work& work, const Machine& machine, int crews, int c
   }
   const int near = std::min(crew, machine.neighbours);
   const double meetings = crew > 1 ? near * meeting + (crew - near) * distant_meeting : 0;
-  return share + meetings / work.step_flops + waking / total_flops(work);
+  return share + work.phases * meetings / work.step_flops + waking / total_flops(work);
 }
 
 Plan plan(const Work& work, const Machine& machine) {

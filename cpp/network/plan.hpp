@@ -14,6 +14,7 @@ struct Work {
   index panels;       // shares of units there are
   index weight_bytes;
   bool tokens;
+  int phases = 1;      // of a step, after each of which a crew meets
   int directions = 1;  // that may be processed at once
 };
 
@@ -25,7 +26,7 @@ struct Machine {
 
 struct Plan {
   int crews = 1;     // each owns rows and waits for no other
-  int crew = 1;      // threads of one: each owns units and meets the others after every step
+  int crew = 1;      // threads of one: each owns units and meets the others after every phase
   bool input_first;  // the input product of all steps before the time loop
   bool prefetch;     // the weights that a thread reads every step exceed its second-level cache
   bool together = false;  // both directions at once, each by such crews; else one after the other

@@ -126,6 +126,7 @@ Forward<Real> Recomputation<Real>::run(const Window& window, const LayerInput<Re
       .input = nullptr,
       .record = true,
       .prefetch = plan_.prefetch,
+      .scales = {},
   };
   if (f.c)
     std::memcpy(f.c, track.cells.data() + window.kept * sizes_.padded_hidden,

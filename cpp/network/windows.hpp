@@ -1,5 +1,6 @@
 // Windows of steps, for layers whose tape keeps the state before each window instead of all gates:
-// BPTT computes a window's forward pass again before it goes back through it.
+// BPTT computes a window's forward pass again before it goes back through it. Each window is runs
+// of the team of its own, which costs some microseconds beside thousands.
 #pragma once
 
 #include <vector>

@@ -29,7 +29,7 @@ class Layer:
         reset_after: bool,
         nonlinearity: str,
         compute: str,
-        recompute: int = 0,
+        recompute: int,
     ) -> None: ...
     def parameters(self) -> list[tuple[str, tuple[int, ...], int]]: ...
     def forward(

@@ -146,7 +146,7 @@ class CharacterModel(Model):
     ) -> CharacterModel:
         """Make a model of equal layers of one cell: `basic`, `lstm` or `gru`.
 
-        The options are those of the layers.
+        The options are those of the layers; with `recompute`, training takes less memory.
 
         Raises
         ------

@@ -14,6 +14,10 @@ from .options import Options
 __all__ = ["LayerPlan", "Plan", "explain"]
 
 
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share <= 1 else "more than 100%"
+
+
 @dataclass(frozen=True)
 class LayerPlan:
     """How one layer is run; see :func:`explain`.
@@ -22,10 +26,11 @@ class LayerPlan:
     ----------
     crews, crew : int
         The threads of a direction form `crews` crews of `crew` threads. A crew owns rows of the
-        batch and waits for no other; its members own units and meet after every step.
+        batch and waits for no other; its members own units and meet after every step, and within
+        it where a cell has a second product of the first one's result.
     together : bool
         Forward passes process both directions at once, each by such crews; else one after the
-        other, as backward passes do.
+        other, as backward passes do, and forward passes for training where the layer recomputes.
     input_first : bool
         The input product of all steps is formed before the first one; else within each.
     prefetch : bool
@@ -38,7 +43,8 @@ class LayerPlan:
     step_flops : float
         Floating-point operations of a step.
     weight_bytes : int
-        Of the packed weights, all of which a crew reads in every step.
+        Of the packed weights. A crew reads them all in every step, but those of an input product
+        that is formed beforehand and those that tokens leave out.
     cache_bytes : int
         Of a core's second-level cache.
     """
@@ -76,9 +82,10 @@ class LayerPlan:
         yield "input product: " + (
             "of all steps beforehand" if self.input_first else "in each step"
         )
+        rows, units = map(_percent, (self.rows_alone, self.units_alone))
         yield (
-            f"expected: {self.share:.1%} of one thread's time "
-            f"(rows alone {self.rows_alone:.1%}, units alone {self.units_alone:.1%})"
+            f"expected: {_percent(self.share)} of one thread's time "
+            f"(rows alone {rows}, units alone {units})"
         )
 
     def _threads(self) -> str:

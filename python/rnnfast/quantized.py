@@ -113,8 +113,6 @@ class QuantizedLayer(Options):
         core = make_core(layer._name, {**layer._arguments(), **whole})
         measured = [self._measured(core, layer.flat, name, x) for name, x in parts.items()]
         largest = np.maximum.reduce(measured)
-        if not np.isfinite(largest).all():
-            raise self._wrong_value("calibration makes the layer's outputs overflow")
         fixed = dict(zip(self._operands(), (largest / np.float32(_LARGEST)).flat, strict=True))
         return {name: float(s) for name, s in fixed.items() if s >= np.finfo(np.float32).tiny}
 
@@ -126,15 +124,20 @@ class QuantizedLayer(Options):
             raise self._wrong_type(name, x, "a NumPy array")
         if not x.size:
             raise self._wrong_value(f"{name} has shape {x.shape}, expected some data")
-        if x.dtype.kind == "f" and not np.isfinite(x).all():
-            raise self._wrong_value(f"{name} has values that are not finite")
+        with np.errstate(over="ignore"):
+            finite = x.dtype.kind != "f" or np.isfinite(x.astype(np.float32)).all()
+        if not finite:
+            raise self._wrong_value(f"{name} has values that are not finite in float32")
         try:
             _, _, tape = core.forward(flat, x, None, None, None, True, 0, None, None)
         except ValueError as error:
             text = str(error).removeprefix(f"{self._name}: ")
             raise self._wrong_value(f"{name}: {text}") from None
         assert tape is not None
-        return core.magnitudes(tape)
+        largest = core.magnitudes(tape)
+        if not np.isfinite(largest).all():
+            raise self._wrong_value(f"{name} makes the layer's outputs overflow")
+        return largest
 
     def _operands(self) -> list[str]:
         """Names of what multiplies weights, as the parameters are ordered and named."""

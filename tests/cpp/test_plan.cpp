@@ -112,6 +112,15 @@ TEST(plan_keeps_crews_behind_one_cache) {
   CHECK(lstm_plan(512, 1, 64, 8).crew == 8);
 }
 
+// Cells of two phases meet twice as often.
+TEST(plan_counts_the_meetings_of_every_phase) {
+  Work work = lstm(128, 1);
+  const Machine machine{16, 1 << 20, 16};
+  const Plan once = plan(work, machine);
+  work.phases = 2;
+  CHECK(plan(work, machine).crew < once.crew);
+}
+
 // Two directions wait for nothing of each other: half the threads each, unless one is left over.
 TEST(plan_processes_both_directions_at_once) {
   for (index batch : {1, 7, 64})

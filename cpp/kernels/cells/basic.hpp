@@ -48,7 +48,8 @@ struct BasicPhase {
                   layout.vectors_of<Real>(at.panel, f.size.hidden));
   }
 
-  static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
+  [[gnu::noinline]] static void finish(const Forward<Real>& f, const Place<Real>& at,
+                                       const Real* acc) {
     const int vectors = layout.vectors_of<Real>(at.panel, f.size.hidden);
     for (int m = 0; m < at.rows; ++m, acc += layout.width<Real>()) {
       const long unit = layout.unit<Real>(at.panel, 0);

@@ -31,7 +31,8 @@ struct GruGates {
     expect_tape<F>(f, at, layout.width<Real>());
   }
 
-  static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
+  [[gnu::noinline]] static void finish(const Forward<Real>& f, const Place<Real>& at,
+                                       const Real* acc) {
     constexpr long w = lanes<Real>;
     const long unit = at.panel * w, left = f.size.hidden - unit;
     for (int m = 0; m < at.rows; ++m, acc += 4 * w) {

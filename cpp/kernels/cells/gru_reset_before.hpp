@@ -30,7 +30,8 @@ struct ResetGates {
 
   static void expect(const Forward<Real>&, const Place<Real>&) {}  // scratch, which is near
 
-  static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
+  [[gnu::noinline]] static void finish(const Forward<Real>& f, const Place<Real>& at,
+                                       const Real* acc) {
     constexpr long w = lanes<Real>;
     const long unit = at.panel * w;
     Real* gates = f.between + (at.panel * f.time.rows(0) + at.b) * 3 * w;
@@ -71,7 +72,8 @@ struct Candidate {
                   layout.vectors_of<Real>(at.panel, f.size.hidden));
   }
 
-  static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
+  [[gnu::noinline]] static void finish(const Forward<Real>& f, const Place<Real>& at,
+                                       const Real* acc) {
     constexpr long w = lanes<Real>;
     const auto row = [&](int m, long unit, const Real* gates, const Real* sum) {
       const long left = f.size.hidden - unit;

@@ -37,7 +37,8 @@ struct LstmGates {
     expect_tape<F>(f, at, layout.width<Real>());
   }
 
-  static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
+  [[gnu::noinline]] static void finish(const Forward<Real>& f, const Place<Real>& at,
+                                       const Real* acc) {
     constexpr long n = lanes<Real>;
     const long hidden = padded<Real>(f.size.hidden), unit = at.panel * n;
     for (int m = 0; m < at.rows; ++m, acc += 4 * n) {
@@ -81,7 +82,8 @@ struct Projection {
                   layout.vectors_of<Real>(at.panel, f.size.output));
   }
 
-  static void finish(const Forward<Real>& f, const Place<Real>& at, const Real* acc) {
+  [[gnu::noinline]] static void finish(const Forward<Real>& f, const Place<Real>& at,
+                                       const Real* acc) {
     const int vectors = layout.vectors_of<Real>(at.panel, f.size.output);
     const long unit = layout.unit<Real>(at.panel, 0);
     for (int m = 0; m < at.rows; ++m, acc += layout.width<Real>())

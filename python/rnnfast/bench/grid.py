@@ -25,7 +25,8 @@ WEIGHT_READS = {"forward": 1, "train": 2, "step": 1}
 come back."""
 
 ELEMENT_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "int8": 1}
-"""Size of a weight in the type that its product has."""
+"""Size of a weight in the type that its product has. Where the processor lacks the instruction for
+it, rnnfast reads wider words: *cache* then tells less than the truth."""
 
 REDUCED = ("bfloat16", "int8")
 """Types of products alone, of float32 arrays."""
