@@ -114,8 +114,8 @@ TEST(plan_keeps_crews_behind_one_cache) {
 
 // Cells of two phases meet twice as often.
 TEST(plan_counts_the_meetings_of_every_phase) {
-  Work work = lstm(128, 1);
-  const Machine machine{16, 1 << 20, 16};
+  Work work = lstm(512, 1);
+  const Machine machine{32, 1 << 20, 32};
   const Plan once = plan(work, machine);
   work.phases = 2;
   CHECK(plan(work, machine).crew < once.crew);
