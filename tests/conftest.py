@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import zlib
 from collections.abc import Iterator
 
@@ -14,6 +15,11 @@ from cases import forced
 # The same examples at every run, however long the machine takes for one.
 settings.register_profile("rnnfast", deadline=None, derandomize=True)
 settings.load_profile("rnnfast")
+
+
+# A shell's background processes ignore Ctrl-C, and so would those that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
