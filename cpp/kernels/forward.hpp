@@ -111,26 +111,15 @@ void add_tokens(const int32_t* token, int rows, const Real* w, long pass_k, int 
     }
 }
 
-// W_ih x_t of a tile, and W_hh h_{t-1}, or the second phase's own product.
-template <class Phase, class Real>
-Product<Real> input_of(const PhasePlan<Phase>& plan, const LeftRows<Real>& x, Slots slots,
-                       const Real* panel, Real* acc) {
-  const Real* w = plan.x_weights(panel);
-  return {{x.at, x.row, plan.x_k},
+// A product of a tile: rows of x_t or h_{t-1} with the k rows of their weights in a panel.
+template <class Format, class Real = Format::Real>
+Product<Real> product_of(const LeftRows<Real>& left, const Real* w, long k, Slots slots,
+                         Real* acc) {
+  return {{left.at, left.row, k},
           w,
-          plan.x_k,
+          k,
           acc + slots.first * lanes<Real>,
-          w - Phase::Format::extras * slots.count * lanes<Real>};
-}
-template <class Phase, class Real>
-Product<Real> recurrent_of(const PhasePlan<Phase>& plan, const LeftRows<Real>& h, Slots slots,
-                           const Real* panel, Real* acc) {
-  const Real* w = plan.h_weights(panel);
-  return {{h.at, h.row, plan.h_k},
-          w,
-          plan.h_k,
-          acc + slots.first * lanes<Real>,
-          w - Phase::Format::extras * slots.count * lanes<Real>};
+          w - Format::extras * slots.count * lanes<Real>};
 }
 
 // Both products of a tile from the weights as they lie.
@@ -163,8 +152,8 @@ void add_products(const Forward<Real>& f, const PhasePlan<Phase>& plan, const Pl
   if constexpr (Format::native)
     if (!f.packed) return add_direct(f, plan, at, token, acc);
   const Slots x = plan.slots(Phase::x, at.panel), h = plan.slots(Phase::h, at.panel);
-  const Product<Real> both[2] = {input_of(plan, at.x, x, panel, acc),
-                                 recurrent_of(plan, at.h, h, panel, acc)};
+  const Product<Real> both[2] = {product_of<Format>(at.x, plan.x_weights(panel), plan.x_k, x, acc),
+                                 product_of<Format>(at.h, plan.h_weights(panel), plan.h_k, h, acc)};
   const bool dense = Phase::x.count && !f.input && !token;
   if (Phase::x.count && token && !f.input)
     add_tokens<Format>(token, at.rows, plan.x_weights(panel), plan.x_k, x.count, both[0].acc,
@@ -405,7 +394,7 @@ void input_rows(const Forward<Real>& f, const PhasePlan<Phase>& plan, Real* inpu
       add_tokens<Format>(f.tokens + row, count, plan.x_weights(w), plan.x_k, x.count, acc, width);
     } else {
       const LeftRows<Real> first{left.at + (row - rows.begin) * left.row, left.row};
-      const Product<Real> product = input_of(plan, first, x, w, acc);
+      const auto product = product_of<Format>(first, plan.x_weights(w), plan.x_k, x, acc);
       multiply<Format>(&product, 1, x.count, count, width, ahead);
     }
     for (int m = 0; m < count; ++m)
