@@ -167,9 +167,10 @@ class LayerOf final : public PyLayer {
     return all;
   }
 
-  py::array magnitudes(PyTape& tape) const override {
+  py::array magnitudes(PyTape& any_tape) const override {
+    const TapeOf<Real>& tape = own_tape(any_tape);
     std::vector<PerOperand<Real>> all;
-    without_gil(1, [&](Lease&) { all = rnnfast::magnitudes(spec_, own_tape(tape).tape); });
+    without_gil(1, [&](Lease&) { all = rnnfast::magnitudes(spec_, tape.tape); });
     auto array = new_array<Real>({static_cast<index>(all.size()), 3});
     std::memcpy(array.mutable_data(), all.data(), array.nbytes());
     return array;

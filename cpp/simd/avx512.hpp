@@ -13,6 +13,7 @@ constexpr int tile_rows(int vectors) { return vectors == 4 ? 6 : 8; }
 inline constexpr int block_vectors = 4;  // unit blocks per panel where a cell has one gate
 
 // As in simd.hpp, by one instruction, which compilers do not make of a choice between vectors here.
+// Masks of all lanes: GCC 12 warns of its own header's uninitialised vector in the forms without.
 typedef float Floats __attribute__((vector_size(64)));
 typedef double Doubles __attribute__((vector_size(64)));
 inline Floats lesser(Floats a, Floats b) { return (Floats)_mm512_maskz_min_ps(0xffff, a, b); }
