@@ -236,6 +236,57 @@ def test_cross_entropy_leaves_padding_out(rng):
     assert not clean[padded].any()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("padded", [False, True])
+def test_cross_entropy_weights_classes_as_pytorch(rng, dtype, padded):
+    torch = pytest.importorskip("torch", reason="compares with PyTorch's loss")
+    logits = (3 * rng.standard_normal((7, 40, 6))).astype(dtype)
+    targets = rng.integers(6, size=(7, 40))
+    weight = np.array([0.2, 1.0, 3.0, 0.0, 0.7, 2.5])
+    if padded:
+        targets[rng.random((7, 40)) < 0.3] = -7
+    theirs = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
+    expected = torch.nn.functional.cross_entropy(
+        theirs.reshape(-1, 6), torch.tensor(targets.reshape(-1)), torch.tensor(weight),
+        ignore_index=-7,
+    )  # fmt: skip
+    expected.backward()
+    options = {"ignore_index": -7} if padded else {}
+    loss, gradient = cross_entropy(logits, targets, weight=weight, **options)
+    tolerance = 1e-12 if dtype == "float64" else 2e-6
+    assert gradient.dtype == dtype
+    assert loss == pytest.approx(expected.item(), rel=tolerance)
+    np.testing.assert_allclose(gradient, theirs.grad.numpy(), rtol=10 * tolerance, atol=1e-9)
+    in_place, result = cross_entropy(logits, targets, weight=weight, out=logits, **options)
+    assert in_place == loss
+    np.testing.assert_array_equal(result, gradient)
+
+
+def test_cross_entropy_with_equal_weights_is_the_mean(rng):
+    logits, targets = rng.standard_normal((30, 4)), rng.integers(4, size=30)
+    loss, gradient = cross_entropy(logits, targets)
+    for weight in (np.full(4, 0.3), np.ones(4, "float32"), np.full(4, 2)):
+        same, close = cross_entropy(logits, targets, weight=weight)
+        assert same == pytest.approx(loss, rel=1e-12)
+        np.testing.assert_allclose(close, gradient, rtol=1e-12)
+
+
+def test_cross_entropy_refuses_weights(rng):
+    logits, targets = rng.standard_normal((5, 3)), np.array([0, 0, 0, 0, 2])
+    for wrong, message in (
+        (np.ones(4), r"weight has shape \(4,\), expected \(3,\)"),
+        (np.array([1.0, -0.1, 1.0]), "weight is negative or not finite, expected at least 0"),
+        (np.array([1.0, np.nan, 1.0]), "weight is negative or not finite"),
+        (np.array([1.0, np.inf, 1.0]), "weight is negative or not finite"),
+        (np.array([0.0, 1.0, 0.0]), "no target to average over"),
+        (np.ones(3, bool), "weight has dtype bool, expected real numbers"),
+    ):
+        with pytest.raises(ValueError, match=f"cross_entropy: {message}"):
+            cross_entropy(logits, targets, weight=wrong)
+    with pytest.raises(TypeError, match="weight is a list, expected a NumPy array"):
+        cross_entropy(logits, targets, weight=[1.0, 1.0, 1.0])
+
+
 def test_cross_entropy_walks_many_blocks_in_place(rng):
     logits = rng.standard_normal((3001, 97)).astype("float32")
     targets = rng.integers(97, size=3001)

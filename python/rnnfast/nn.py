@@ -1,4 +1,4 @@
-"""Dense layers and losses in NumPy: what a model needs around its recurrent layers.
+"""Dense layers, activations and losses in NumPy: what a model needs around its recurrent layers.
 
 Letters: N rows, I input features, O output features, V classes.
 """
@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from .flat import Array, FlatParameters, check_buffer
+from .workers import each, spans
 
 _BLOCK_BYTES = 1 << 18  # rows of a loss are walked in blocks that stay in the L2 cache
+_BLOCK_TERMS = 1 << 24  # multiplications of a block of a product, some 0.3 ms: worth a thread
+_BLOCK_LEAST = 128  # rows or columns of it: fewer would read the other factor too often
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +147,8 @@ class Dense(FlatParameters):
         rows = self._rows("x", x, self.in_features)
         if out is not None:
             check_buffer("dense: out", out, (len(rows), self.out_features), self.dtype)
-        y = np.matmul(rows, self.parameters["weight"].T, out=out)
+        y = np.empty((len(rows), self.out_features), self.dtype) if out is None else out
+        _product(rows, self.parameters["weight"].T, y)
         if self.bias:
             y += self.parameters["bias"]
         return y.reshape(*x.shape[:-1], self.out_features)
@@ -204,15 +208,117 @@ class Dense(FlatParameters):
             out = np.empty_like(self.flat)
         self._check_buffer("out", out)
         views = self._views(out)
-        np.matmul(rows.T, tape.x, out=views["weight"])
+        _product(rows.T, tape.x, views["weight"])
         if self.bias:
             np.add.reduce(rows, axis=0, out=views["bias"])
         if not input_gradient:
             return DenseGradients(None, views, out)
         if dx is not None:
             check_buffer("dense: dx", dx, tape.x.shape, self.dtype)
-        dx = np.matmul(rows, self.parameters["weight"], out=dx)
+        else:
+            dx = np.empty_like(tape.x)
+        _product(rows, self.parameters["weight"], dx)
         return DenseGradients(dx.reshape(tape.shape), views, out)
+
+
+def _sigmoid(a: Array) -> Array:
+    """1 / (1 + e⁻ᵃ), by the exponent that cannot overflow."""
+    e = np.exp(-np.abs(a))
+    y: Array = np.where(a > 0, 1, e) / (1 + e)
+    return y
+
+
+_ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
+    # φ of a, and φ' of y = φ(a)
+    "tanh": (np.tanh, lambda y: 1 - y * y),
+    "relu": (lambda a: np.maximum(a, 0), lambda y: ~(y <= 0)),
+    "sigmoid": (_sigmoid, lambda y: y * (1 - y)),
+    "identity": (np.copy, np.ones_like),
+}
+
+
+class Activation:
+    """A function of every element, y = φ(a), without parameters.
+
+    Parameters
+    ----------
+    name : {"tanh", "relu", "sigmoid", "identity"}
+        φ, as in `rnnfast.RNN`.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+    """
+
+    def __init__(self, name: str) -> None:
+        if name not in _ACTIVATIONS:
+            raise ValueError(
+                f"activation: name is {name!r}, expected one of {', '.join(_ACTIVATIONS)}"
+            )
+        self.name = name
+
+    def __call__(self, a: Array) -> Array:
+        """Apply φ.
+
+        Parameters
+        ----------
+        a : numpy.ndarray
+            Floats of any shape.
+
+        Returns
+        -------
+        numpy.ndarray
+            A new array like `a`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `a` is no array, or not of floats.
+        """
+        _require_array("activation: a", a, "f", "floating point")
+        return _ACTIVATIONS[self.name][0](a)
+
+    def forward(self, a: Array) -> tuple[Array, Array]:
+        """Apply φ; the second result is what `backward` needs: y itself, which must not change."""
+        y = self(a)
+        return y, y
+
+    def backward(self, tape: Array, dy: Array) -> Array:
+        """Gradient with respect to a.
+
+        Parameters
+        ----------
+        tape : numpy.ndarray
+            From `forward`.
+        dy : numpy.ndarray
+            Gradient of the loss with respect to y.
+
+        Returns
+        -------
+        numpy.ndarray
+            dy ∘ φ'(a), a new array.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `dy` is no array, not of numbers, or not of y's shape.
+        """
+        _require_array("activation: dy", dy, "fiu", "real numbers")
+        if dy.shape != tape.shape:
+            raise ValueError(f"activation: dy has shape {dy.shape}, expected {tape.shape}")
+        da: Array = dy * _ACTIVATIONS[self.name][1](tape)
+        return da
+
+
+def _product(a: Array, b: Array, out: Array) -> None:
+    """Write a @ b to `out`, block by block along its longer axis."""
+    (m, k), n = a.shape, b.shape[1]
+    length = max(_BLOCK_LEAST, _BLOCK_TERMS // max(1, k * min(m, n)))
+    if m >= n:
+        each(lambda part: np.matmul(a[part], b, out=out[part]), spans(m, length))
+    else:
+        each(lambda part: np.matmul(a, b[:, part], out=out[:, part]), spans(n, length))
 
 
 def _size(name: str, value: int) -> int:
@@ -234,17 +340,37 @@ def _require_array(what: str, array: Array, kinds: str, expected: str) -> None:
         raise ValueError(f"{what} has dtype {array.dtype}, expected {expected}")
 
 
+def softmax(logits: Array) -> Array:
+    """Probabilities of classes.
+
+    Parameters
+    ----------
+    logits : numpy.ndarray
+        (..., V) numbers.
+
+    Returns
+    -------
+    numpy.ndarray
+        exp(l_v) / Σ_u exp(l_u), float64, shifted by the row's maximum, so that none overflows.
+    """
+    exact = logits.astype(np.float64)
+    shares: Array = np.exp(exact - exact.max(axis=-1, keepdims=True))
+    shares /= shares.sum(axis=-1, keepdims=True)
+    return shares
+
+
 def cross_entropy(
     logits: Array,
     targets: Array,
     *,
     ignore_index: int | None = None,
+    weight: Array | None = None,
     out: Array | None = None,
 ) -> tuple[float, Array]:
     """Mean softmax cross-entropy and its gradient, in one pass over the logits.
 
     loss = mean over the targets kept of (log Σ_v exp(l_v) - l_target), shifted by the row's
-    maximum, so that no logit overflows.
+    maximum, so that no logit overflows; with weights, Σ w_target (…) / Σ w_target.
 
     Parameters
     ----------
@@ -254,6 +380,8 @@ def cross_entropy(
         (...) integers in [0, V), or `ignore_index`.
     ignore_index : int, optional
         Value that marks padding: such rows count nothing and have zero gradient.
+    weight : numpy.ndarray, optional
+        (V,) how much a target of each class counts, at least 0; all alike by default.
     out : numpy.ndarray, optional
         Contiguous array like `logits` that receives the gradient; may be `logits` itself, where
         that is contiguous.
@@ -271,26 +399,48 @@ def cross_entropy(
         If an argument is no array.
     ValueError
         If a dtype is wrong, shapes disagree, a target is out of range (the first position is
-        named), or every target is padding.
+        named), a weight is negative or not finite, or nothing counts.
     """
     _check_targets(logits, targets)
     if out is not None:
         check_buffer("cross_entropy: out", out, logits.shape, logits.dtype)
     classes = logits.shape[-1]
     _check_range(targets, classes, ignore_index)
-    flat_targets = targets.reshape(-1)
-    keep = None if ignore_index is None else flat_targets != ignore_index
-    count = flat_targets.size if keep is None else int(np.count_nonzero(keep))
-    if count == 0:
+    counts = _counts(targets.reshape(-1), classes, ignore_index, weight)
+    total = targets.size if counts is None else float(counts.sum(dtype=np.float64))
+    if total == 0:
         raise ValueError("cross_entropy: no target to average over")
     gradient = np.empty(logits.shape, logits.dtype) if out is None else out
     rows, drows = logits.reshape(-1, classes), gradient.reshape(-1, classes)
-    loss = 0.0
+    labels = targets.reshape(-1)
+
+    def block_loss(part: slice) -> float:
+        count = None if counts is None else counts[part]
+        return _block_loss(rows[part], labels[part], count, 1.0 / total, drows[part])
+
+    height = max(1, _BLOCK_BYTES // max(1, classes * rows.itemsize))
     with np.errstate(invalid="ignore", over="ignore"):
-        for span in _blocks(rows):
-            kept = None if keep is None else keep[span]
-            loss += _block_loss(rows[span], flat_targets[span], kept, 1.0 / count, drows[span])
-    return loss / count, gradient
+        losses = each(block_loss, spans(len(rows), height))
+    return sum(losses) / total, gradient
+
+
+def _counts(
+    targets: Array, classes: int, ignore_index: int | None, weight: Array | None
+) -> NDArray[np.float64] | None:
+    """How much each target counts, None where all count 1."""
+    if ignore_index is None and weight is None:
+        return None
+    kept = np.full(targets.shape, True) if ignore_index is None else targets != ignore_index
+    if weight is None:
+        return kept.astype(np.float64)
+    _require_array("cross_entropy: weight", weight, "fiu", "real numbers")
+    if weight.shape != (classes,):
+        raise ValueError(f"cross_entropy: weight has shape {weight.shape}, expected ({classes},)")
+    if not (np.isfinite(weight).all() and (weight >= 0).all()):
+        raise ValueError("cross_entropy: weight is negative or not finite, expected at least 0")
+    counts: NDArray[np.float64] = np.zeros(targets.shape)
+    counts[kept] = weight[targets[kept]]
+    return counts
 
 
 def _check_targets(logits: Array, targets: Array) -> None:
@@ -315,29 +465,32 @@ def _check_range(targets: Array, classes: int, ignore_index: int | None) -> None
         )
 
 
-def _blocks(rows: Array) -> Iterator[slice]:
-    height = max(1, _BLOCK_BYTES // max(1, rows.shape[1] * rows.itemsize))
-    for start in range(0, rows.shape[0], height):
-        yield slice(start, start + height)
-
-
 def _block_loss(
-    logits: Array, targets: Array, keep: NDArray[np.bool_] | None, scale: float, gradient: Array
+    logits: Array,
+    targets: Array,
+    counts: NDArray[np.float64] | None,
+    scale: float,
+    gradient: Array,
 ) -> float:
-    """Sum of the losses of a block of rows; writes (softmax - one-hot)·scale into `gradient`."""
+    """Sum of the losses of a block of rows; writes count·(softmax - one-hot)·scale."""
     rows = np.arange(targets.size)
-    targets = targets if keep is None else np.where(keep, targets, 0)
+    # A row that does not count may have any target.
+    targets = targets if counts is None else np.where(counts > 0.0, targets, 0)
     np.subtract(logits, logits.max(axis=1, keepdims=True), out=gradient)
     chosen = gradient[rows, targets]
     np.exp(gradient, out=gradient)
     total = gradient.sum(axis=1, keepdims=True)
     losses = np.log(total[:, 0]) - chosen
-    np.multiply(gradient, scale / total, out=gradient)
-    gradient[rows, targets] -= scale
-    if keep is not None:
-        gradient[~keep] = 0.0
-        losses = losses[keep]
-    return float(losses.sum(dtype=np.float64))
+    if counts is None:
+        np.multiply(gradient, scale / total, out=gradient)
+        gradient[rows, targets] -= scale
+        return float(losses.sum(dtype=np.float64))
+    scales = (counts * scale).astype(gradient.dtype)
+    np.multiply(gradient, scales[:, None] / total, out=gradient)
+    gradient[rows, targets] -= scales
+    kept = counts > 0.0
+    gradient[~kept] = 0.0
+    return float(np.dot(losses[kept].astype(np.float64), counts[kept]))
 
 
 def mse_loss(prediction: Array, target: Array, *, out: Array | None = None) -> tuple[float, Array]:
