@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -13,13 +14,13 @@ import pytest
 import rnnfast
 from rnnfast import cli
 from rnnfast.checkpoint import Checkpoint, load, save
-from rnnfast.models import CharacterModel
-from rnnfast.text import TextOptions
+from rnnfast.models import LanguageModel
+from rnnfast.systems import TextSettings
 
 for extra in cli.EXTRAS:
     pytest.importorskip(extra, reason="the command line needs the extra `cli`")
 
-SMALL = ["--hidden", "10", "--seq-length", "16", "--batch", "4", "--cell", "gru"]
+SMALL = ["--hidden=10", "--seq-length=16", "--batch=4", "--cell=gru", "--no-plot"]
 
 
 @pytest.fixture
@@ -62,12 +63,17 @@ def description(path):
 def test_train_text_reports_and_writes(run, text):
     code, out, err = run("train", "text", "--data", text, *SMALL, "--epochs", 2, "--out", "m.st")
     assert code == 0
-    held_out = re.search(r"held-out: (\d\.\d{3}) bits per character\ncheckpoint: m\.st\n\n", out)
+    told = r"held-out: bits/char (\d\.\d+), nats/char (\d\.\d+)\ncheckpoint: m\.st\n\n"
+    held_out = re.match(told, out)
     assert 0.0 < float(held_out[1]) < 4.0
+    assert float(held_out[1]) == pytest.approx(float(held_out[2]) / np.log(2), rel=1e-3)
     assert len(out[held_out.end() :]) == 501  # the sample and a line end
     assert "1 x 10 gru" in err
     assert re.search(r" \d+%  \d\.\d{3} bits/char  [\d,]+ chars/s  0:\d\d left", err)
-    assert err.count("\n") <= 12
+    assert err.count("\n") <= 1 + 10 + 4
+    last = description(text.with_name("m.st"))["history"]["evaluations"][-1]
+    assert float(held_out[1]) == pytest.approx(last["bits/char"], rel=1e-3)
+    assert re.search(rf"step {last['step']}: held-out bits/char {held_out[1]}, nats", err)
     assert "\x1b" not in out + err
     assert description(text.with_name("m.st"))["steps"] > 50
 
@@ -77,29 +83,39 @@ def test_every_option_reaches_the_training(run, text):
     options = {
         "data": str(text), "encoding": "latin-1", "cell": "lstm", "layers": 2, "hidden": 9,
         "seq_length": 12, "batch": 3, "epochs": 1, "lr": 0.003, "clip": 0.7, "dropout": 0.1,
-        "compute": "bfloat16", "seed": 5,
+        "compute": "bfloat16", "seed": 5, "accumulate": 2, "schedule": "linear", "patience": 7,
+        "offset": 5, "weight_decay": 0.02,
     }  # fmt: skip
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-    code, _, _ = run("train", "text", *flags, "--threads=1", "--out=x.st")
+    code, _, _ = run("train", "text", *flags, "--threads=1", "--out=x.st", "--no-plot")
     assert code == 0
     assert rnnfast.get_num_threads() == 1
-    assert description("x.st")["options"] == {**options, "minutes": None}
+    assert description("x.st")["settings"] == {**options, "minutes": None}
+    assert set(options) | {"minutes"} == {entry.name for entry in fields(TextSettings)}
 
 
 def test_the_preset_gives_way_to_options(run, text):
-    flags = ["--hidden", 6, "--batch", 2, "--epochs", 1]
+    flags = ["--hidden", 6, "--batch", 2, "--epochs", 1, "--no-plot"]
     code, _, _ = run("train", "text", "--preset", "notes", "--data", text, *flags)
     assert code == 0
-    options = description("text.safetensors")["options"]
+    options = description("text.safetensors")["settings"]
     expected = {"cell": "gru", "layers": 3, "seq_length": 256, "hidden": 6, "batch": 2}
     assert {name: options[name] for name in expected} == expected
+
+
+def test_a_length_given_replaces_the_preset_s(run, text):
+    flags = ["--data", text, "--preset", "whale", *SMALL, "--minutes", 0.001]
+    assert run("train", "text", *flags)[0] == 0
+    settings = description("text.safetensors")["settings"]
+    assert (settings["epochs"], settings["minutes"]) == (None, 0.001)
+    assert (settings["offset"], settings["hidden"]) == (3, 10)
 
 
 def test_minutes(run, text):
     code, out, _ = run("train", "text", "--data", text, *SMALL, "--minutes", 0.003)
     assert code == 0
     assert "held-out" in out
-    options = description("text.safetensors")["options"]
+    options = description("text.safetensors")["settings"]
     assert (options["epochs"], options["minutes"]) == (None, 0.003)
 
 
@@ -111,14 +127,28 @@ def test_seeds_repeat(run, text):
 
 def test_checkpoints_are_written_at_intervals(run, text, monkeypatch):
     written = []
-    monkeypatch.setattr("rnnfast.text.save", lambda path, c: written.append(c.description["steps"]))
+
+    def note(path, checkpoint):
+        evaluations = checkpoint.description["history"]["evaluations"]
+        written.append((str(path), checkpoint.description["steps"], len(evaluations)))
+
+    def steps(name):
+        return [step for path, step, _ in written if path == name]
+
+    monkeypatch.setattr("rnnfast.run.save", note)
     flags = ["--data", text, *SMALL, "--epochs", 1]
     assert run("train", "text", *flags, "--checkpoint-every", 0)[0] == 0
-    assert written[0] == 1
-    assert len(written) == written[-1] > 40
+    last = steps("text.safetensors")
+    assert last == list(range(1, last[-1] + 1))
+    assert last[-1] > 40
+    every = -(-last[-1] // 4)
+    assert all(count == step // every + (step == last[-1]) for _, step, count in written)
+    best = steps("text.best.safetensors")
+    assert best[0] == every and set(best) <= {*range(every, last[-1], every), last[-1]}
     written.clear()
     assert run("train", "text", *flags)[0] == 0
-    assert len(written) == 1
+    assert steps("text.safetensors") == last[-1:]
+    assert steps("text.best.safetensors") == best
 
 
 def test_a_checkpoint_that_fails_does_not_end_the_training(run, text, monkeypatch):
@@ -127,7 +157,7 @@ def test_a_checkpoint_that_fails_does_not_end_the_training(run, text, monkeypatc
             raise OSError(28, "No space left on device")
         save(path, checkpoint)
 
-    monkeypatch.setattr("rnnfast.text.save", full)
+    monkeypatch.setattr("rnnfast.run.save", full)
     flags = ["--data", text, *SMALL, "--epochs", 1, "--checkpoint-every", 0]
     code, _, err = run("train", "text", *flags)
     assert code == 0
@@ -137,8 +167,15 @@ def test_a_checkpoint_that_fails_does_not_end_the_training(run, text, monkeypatc
 def test_only_checkpoints_are_replaced(run, text):
     kept = text.read_bytes()
     code, _, err = run("train", "text", "--data", text, "--out", text, "--epochs", 1, *SMALL)
-    assert code == 2 and f"--out is {text}, which exists and is no checkpoint" in err
+    assert code == 2 and f"--out is {text}, but {text} would be lost ({text}: truncated" in err
     assert text.read_bytes() == kept
+    best = text.with_name("m.best.txt")
+    best.write_bytes(kept)
+    code, _, err = run("train", "text", "--data", text, "--out", "m.txt", "--epochs", 1, *SMALL)
+    assert (
+        code == 2 and "--out is m.txt, but m.best.txt would be lost (m.best.txt: truncated" in err
+    )
+    assert best.read_bytes() == kept
     for _ in range(2):
         assert run("train", "text", "--data", text, "--epochs", 1, *SMALL)[0] == 0
 
@@ -147,20 +184,22 @@ def test_a_last_checkpoint_that_fails_loses_no_results(run, text, monkeypatch):
     def full(path, checkpoint):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("rnnfast.text.save", full)
+    monkeypatch.setattr("rnnfast.run.save", full)
     code, out, err = run("train", "text", "--data", str(text), "--epochs", "1", *SMALL)
     assert code == 1
     assert "checkpoint not written: No space left on device: text.safetensors" in err
-    told = r"held-out: \d\.\d{3} bits per character\nno checkpoint\n\n.{100}"
-    assert re.match(told, out, re.DOTALL)
+    told = (
+        r"held-out: bits/char \d\.\d+, nats/char \d\.\d+\n(best: .*\n)?no checkpoint\n\n(?s:.){100}"
+    )
+    assert re.match(told, out)
 
 
 def test_resume_after_the_end_needs_more(run, trained):
-    code, _, err = run("train", "text", "--resume")
+    code, _, err = run("train", "text", "--resume", "--no-plot")
     assert code == 2
     assert "give more --epochs, or --minutes to add" in err
     steps = description(trained)["steps"]
-    assert run("train", "text", "--resume", "--epochs", 2)[0] == 0
+    assert run("train", "text", "--resume", "--no-plot", "--epochs", 2)[0] == 0
     assert description(trained)["steps"] == 2 * steps
 
 
@@ -194,7 +233,7 @@ def test_a_training_stopped_at_any_moment_goes_on_bit_for_bit(run, text, number)
         assert process.returncode == -signal.SIGKILL
     steps = description(stopped)["steps"]
     assert steps >= 1
-    assert run("train", "text", "--resume", "--out", stopped)[0] == 0
+    assert run("train", "text", "--resume", "--no-plot", "--out", stopped)[0] == 0
     straight = text.with_name("straight.st")
     run("train", "text", "--data", text, *SMALL, "--epochs", 6, "--out", straight)
     assert steps < description(straight)["steps"]
@@ -213,6 +252,8 @@ def test_generate(run, trained):
     assert greedy[0] == greedy[1]
     assert len(run("generate", trained)[1]) == 1001
     assert run("generate", trained, "--length", 0)[1] == "\n"
+    by_bytes = run(*flags, "--int8")
+    assert by_bytes[0] == 0 and len(by_bytes[1]) == len(out)
 
 
 def test_info(run):
@@ -226,7 +267,7 @@ def test_info(run):
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["train", "--help"], ["train", "text", "--help"], ["generate", "--help"],
-     ["bench", "--help"], ["info", "--help"]],
+     ["show", "--help"], ["bench", "--help"], ["info", "--help"]],
 )  # fmt: skip
 def test_help(run, arguments):
     code, out, err = run(*arguments)
@@ -245,9 +286,12 @@ def test_a_command_left_out_is_answered_with_help(run, arguments):
 def test_help_names_the_defaults(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     _, out, _ = run("train", "text", "--help")
-    defaults = TextOptions(minutes=2.0)
-    for flag, value in (("--cell", defaults.cell), ("--hidden", defaults.hidden)):
-        assert re.search(rf"{flag} .*\[default: \(?{value}\)?\]", out)
+    defaults = TextSettings(minutes=2.0)
+    for flag, value in (
+        ("--cell", defaults.cell), ("--hidden", defaults.hidden), ("--minutes", 2.0),
+        ("--patience", "never"), ("--offset", "streams that carry their state"),
+    ):  # fmt: skip
+        assert re.search(rf"{flag} .*Default: {value}\.", out)
 
 
 BAD_INPUT = {
@@ -277,7 +321,7 @@ BAD_INPUT = {
     ),
     "no such preset": (
         "train text --preset lectures",
-        r"--preset is 'lectures', expected one of notes",
+        r"--preset is 'lectures', expected one of notes, whale",
     ),
     "no such cell": (
         "train text --cell elman",
@@ -306,6 +350,50 @@ BAD_INPUT = {
     "threads 10000": (
         "train text --threads 10000",
         r": --threads is 10000, expected 1 to 1024",
+    ),
+    "curves over the checkpoint": (
+        "train text --out m.png",
+        r"--out is m\.png, where the curves go; give another ending, or --no-plot",
+    ),
+    "log over the data": (
+        "train text --data short.txt --log short.txt",
+        r"--log is short\.txt, which exists and is no log",
+    ),
+    "log over the checkpoint": (
+        "train text --log ./text.safetensors",
+        r"--log is text\.safetensors, which is --out",
+    ),
+    "log in no folder": (
+        "train text --data long.txt --hidden 4 --log none/log.jsonl",
+        r"none/log\.jsonl: No such file or directory",
+    ),
+    "bad data with a log": (
+        "train text --data short.txt --log log.jsonl",
+        r"short\.txt: 20 characters leave",
+    ),
+    "bad setting with a log": (
+        "train text --data long.txt --lr 0 --log log.jsonl",
+        r"--lr is 0\.0, expected above 0",
+    ),
+    "no text codec": (
+        "train text --data latin.txt --encoding hex",
+        r"latin\.txt: Python knows no encoding 'hex'",
+    ),
+    "show nothing": (
+        "show none.st",
+        r"none\.st: No such file or directory",
+    ),
+    "show a foreign file": (
+        "show short.txt",
+        r"short\.txt: truncated, or not a checkpoint",
+    ),
+    "show another kind": (
+        "show other.st",
+        r"other\.st: a checkpoint of kind 'weather'",
+    ),
+    "show a damaged file": (
+        "show damaged.st",
+        r"damaged\.st: damaged checkpoint",
     ),
     "no such option": (
         "train text --hiden 3",
@@ -345,7 +433,7 @@ BAD_INPUT = {
     ),
     "generate from another kind": (
         "generate other.st",
-        r"other\.st: a checkpoint of kind 'series'",
+        r"other\.st: a checkpoint of kind 'weather'",
     ),
     "no checkpoint named": (
         "generate",
@@ -359,7 +447,9 @@ def test_bad_input_is_one_line(run, tmp_path, rng, name):
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "short.txt").write_text("twenty characters ..", encoding="utf-8")
     (tmp_path / "latin.txt").write_bytes("Käse".encode("latin-1"))
-    save("other.st", Checkpoint("series", {"model": {"w": rng.standard_normal(100)}}, {}))
+    save("other.st", Checkpoint("weather", {"model": {"w": rng.standard_normal(100)}}, {}))
+    save("damaged.st", Checkpoint("text", {"model": {"w": rng.standard_normal(100)}}, {}))
+    (tmp_path / "long.txt").write_text("abc " * 200, encoding="utf-8")
     (tmp_path / "cut.st").write_bytes((tmp_path / "other.st").read_bytes()[:-9])
     before = sorted(os.listdir(tmp_path))
     arguments, message = BAD_INPUT[name]
@@ -395,7 +485,7 @@ def test_resuming_with_other_options_is_refused(run, trained):
 
 def test_divergence_is_told_and_the_checkpoint_kept(run, text, monkeypatch):
     flags = ["train", "text", "--data", text, *SMALL, "--epochs", 2, "--checkpoint-every", 0]
-    original = CharacterModel.loss_and_gradient
+    original = LanguageModel.loss_and_gradient
     calls = []
 
     def diverge(self, *arguments):
@@ -403,7 +493,7 @@ def test_divergence_is_told_and_the_checkpoint_kept(run, text, monkeypatch):
         loss, states = original(self, *arguments)
         return (np.nan if len(calls) == 5 else loss), states
 
-    monkeypatch.setattr(CharacterModel, "loss_and_gradient", diverge)
+    monkeypatch.setattr(LanguageModel, "loss_and_gradient", diverge)
     code, _, err = run(*flags)
     assert code == 1
     assert "rnnfast: step 4: loss nan" in err
@@ -424,14 +514,14 @@ def test_the_live_bar_shows_loss_speed_and_time_left(rng, text):
     from rich.console import Console
 
     from rnnfast.progress import Meter, Progress
-    from rnnfast.text import TextRun
+    from rnnfast.run import Run
+    from rnnfast.systems import Text
 
-    options = TextOptions(data=str(text), hidden=8, seq_length=16, batch=4, epochs=1)
-    run = TextRun(options, options.corpus())
+    run = Run(Text, TextSettings(data=str(text), hidden=8, seq_length=16, batch=4, epochs=1))
     with open(os.devnull, "w", encoding="utf-8") as sink:
         console = Console(file=sink, force_terminal=True, width=120, record=True)
-        with Progress(Meter(run.trainer, 64, None), console) as progress:
-            run.trainer.run(on_step=progress.on_step)
+        with Progress(Meter(run), console) as progress:
+            run.train(on_step=progress.on_step)
     shown = console.export_text()
     assert "100 %" in shown
     assert re.search(r"\d\.\d{3} bits/char  [\d,]+ chars/s  0:00 left", shown)

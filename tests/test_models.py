@@ -1,4 +1,4 @@
-"""The character model: gradients, parity with PyTorch, composition, generation."""
+"""The language model: gradients, parity with PyTorch, composition, generation."""
 
 import copy as copies
 import itertools
@@ -9,7 +9,7 @@ import pytest
 
 import rnnfast
 from rnnfast.data import Vocabulary
-from rnnfast.models import CELLS, CharacterModel, Model, choose, state_arrays, states_from
+from rnnfast.models import CELLS, LanguageModel, Model, choose, state_arrays, states_from
 from rnnfast.nn import Dense
 
 LETTERS = Vocabulary("abcdefg\n")
@@ -23,7 +23,7 @@ def stack(kinds, rng, dtype="float64", hidden=5):
         CELLS[kind](before, after, dtype=dtype, rng=rng)
         for kind, (before, after) in zip(kinds, itertools.pairwise(sizes), strict=True)
     ]
-    return CharacterModel(LETTERS, layers, rng=rng)
+    return LanguageModel(LETTERS, layers, rng=rng)
 
 
 def window(rng, steps=7, batch=3):
@@ -77,7 +77,7 @@ def test_parameters_are_one_buffer(rng):
 @pytest.mark.parametrize("cell", CELLS)
 def test_loss_and_gradient_equal_pytorch(rng, cell):
     torch = pytest.importorskip("torch", reason="compares with the same model in PyTorch")
-    model = CharacterModel.of(LETTERS, cell, 6, 2, dtype="float64", rng=rng)
+    model = LanguageModel.of(LETTERS, cell, 6, 2, dtype="float64", rng=rng)
     kind = {"basic": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[cell]
     layers = kind(V, 6, 2, dtype=torch.float64)
     projection = torch.nn.Linear(6, V, dtype=torch.float64)
@@ -130,7 +130,7 @@ def test_state_arrays_round_trip(rng):
 
 
 def test_dropout_acts_in_training_alone(rng):
-    model = CharacterModel.of(LETTERS, "gru", 8, 2, dropout=0.5, rng=3)
+    model = LanguageModel.of(LETTERS, "gru", 8, 2, dropout=0.5, rng=3)
     tokens, targets = window(rng)
     dropped = {model.loss_and_gradient(tokens, targets)[0] for _ in range(3)}
     kept = {model.loss(tokens, targets)[0] for _ in range(3)}
@@ -141,7 +141,7 @@ def test_dropout_acts_in_training_alone(rng):
 @pytest.mark.parametrize("cell", CELLS)
 def test_recomputing_gives_the_same_gradient(rng, cell):
     tokens, targets = window(rng, steps=24, batch=90)
-    plain, other = (CharacterModel.of(LETTERS, cell, 8, 2, recompute=k, rng=1) for k in (None, 1))
+    plain, other = (LanguageModel.of(LETTERS, cell, 8, 2, recompute=k, rng=1) for k in (None, 1))
     assert [layer.recompute for layer in other.layers] == [1]
     losses = [model.loss_and_gradient(tokens, targets)[0] for model in (plain, other)]
     assert losses[0] == losses[1]
@@ -149,7 +149,7 @@ def test_recomputing_gives_the_same_gradient(rng, cell):
 
 
 def test_seeds_repeat():
-    first, again, other = (CharacterModel.of(LETTERS, "lstm", 8, 2, rng=s) for s in (1, 1, 2))
+    first, again, other = (LanguageModel.of(LETTERS, "lstm", 8, 2, rng=s) for s in (1, 1, 2))
     np.testing.assert_array_equal(first.flat, again.flat)
     assert not np.array_equal(first.flat, other.flat)
 
@@ -227,21 +227,21 @@ def test_models_refuse(rng):
     with pytest.raises(ValueError, match="model: got 1 states, expected 2"):
         stack(("gru", "lstm"), rng)(tokens, (None,))
     with pytest.raises(ValueError, match="no recurrent layer"):
-        CharacterModel(LETTERS, [])
+        LanguageModel(LETTERS, [])
     with pytest.raises(ValueError, match="layer 1 has input_size=4, expected 5"):
-        CharacterModel(LETTERS, [rnnfast.GRU(V, 5, rng=rng), rnnfast.GRU(4, 5, rng=rng)])
+        LanguageModel(LETTERS, [rnnfast.GRU(V, 5, rng=rng), rnnfast.GRU(4, 5, rng=rng)])
     for wrong in ({"batch_first": True}, {"bidirectional": True}):
         with pytest.raises(ValueError, match="expected time-major in one direction"):
-            CharacterModel(LETTERS, [rnnfast.LSTM(V, 5, rng=rng, **wrong)])
+            LanguageModel(LETTERS, [rnnfast.LSTM(V, 5, rng=rng, **wrong)])
     with pytest.raises(ValueError, match="cell is 'elman', expected one of basic, lstm, gru"):
-        CharacterModel.of(LETTERS, "elman", 5)
+        LanguageModel.of(LETTERS, "elman", 5)
     with pytest.raises(ValueError, match=r"dtypes \['float32', 'float64'\], expected one"):
         Model({"a": Dense(2, 2), "b": Dense(2, 2, dtype="float64")})
 
 
 def test_projected_lstm(rng):
     layer = rnnfast.LSTM(V, 7, proj_size=3, dtype="float64", rng=rng)
-    model = CharacterModel(LETTERS, [layer], rng=rng)
+    model = LanguageModel(LETTERS, [layer], rng=rng)
     assert model.projection.in_features == 3
     assert model(window(rng)[0])[0].shape == (7, 3, V)
 
@@ -293,3 +293,25 @@ def test_choose_follows_the_softmax(rng, temperature):
 def test_choose_bears_extreme_logits(rng):
     logits = np.array([-3e38, 3e38, 0.0], "float32")
     assert {choose(logits, t, rng) for t in (0.0, 1e-6, 1.0, 1e6)} == {1}
+
+
+@pytest.mark.parametrize("calibration", [None, "abc\nfed\n" * 9])
+def test_an_int8_copy_writes_almost_the_same(rng, calibration):
+    model = stack(("gru", "lstm"), rng, dtype="float32", hidden=40)
+    small = model.quantize(calibration)
+    tokens, _ = window(rng, 30)
+    logits, states = model(tokens)
+    theirs, others = small(tokens)
+    assert 0.0 < np.abs(logits - theirs).max() < 0.02 * np.abs(logits).max()
+    row, _ = model.step(tokens[0], states)
+    other, _ = small.step(tokens[0], others)
+    np.testing.assert_allclose(row, other, atol=0.02 * np.abs(row).max())
+    written = small.generate(40, "ab", temperature=1.0, rng=1)
+    assert len(written) == 40 and set(written) <= set(LETTERS.characters)
+    model.flat[:] = 0.0
+    np.testing.assert_array_equal(small(tokens)[0], theirs)
+
+
+def test_an_int8_copy_needs_text_to_be_calibrated(rng):
+    with pytest.raises(ValueError, match="calibration is empty, expected some text"):
+        stack(("gru",), rng, dtype="float32").quantize("")

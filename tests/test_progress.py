@@ -1,4 +1,4 @@
-"""The figures of a training while it runs: loss in bits, speed, time left. The clock is made up."""
+"""The figures of a training while it runs: loss, speed, time left. The clock is made up."""
 
 from __future__ import annotations
 
@@ -39,7 +39,12 @@ def make(
     monkeypatch: pytest.MonkeyPatch, total: int | None, seconds: float | None = None
 ) -> tuple[Any, Meter]:
     training: Any = Training(monkeypatch, total)
-    return training, Meter(training, 1000, seconds)
+    system = SimpleNamespace(
+        items_per_batch=500, unit="chars", loss_text=lambda loss: f"{loss / math.log(2):.3f} bits"
+    )
+    settings = SimpleNamespace(accumulate=2)
+    run: Any = SimpleNamespace(trainer=training, seconds=seconds, system=system, settings=settings)
+    return training, Meter(run)
 
 
 def test_speed_and_time_left_follow_from_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +53,7 @@ def test_speed_and_time_left_follow_from_the_steps(monkeypatch: pytest.MonkeyPat
         training.advance(meter, 0.25, 2.0)
     assert meter.share_done == 0.25
     assert meter.seconds_left == pytest.approx(150.0)
-    assert str(meter) == f"{2 * NAT:.3f} bits/char  4,000 chars/s  2:30 left"
+    assert str(meter) == f"{2 * NAT:.3f} bits  4,000 chars/s  2:30 left"
 
 
 def test_the_speed_is_that_of_the_last_steps(monkeypatch: pytest.MonkeyPatch) -> None:

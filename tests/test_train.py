@@ -1,4 +1,4 @@
-"""The loop on a small task of its own: plan, steps, divergence, checkpoints, interruption."""
+"""The loop on a small task of its own: plan, steps, sums of batches, divergence, interruption."""
 
 import math
 import os
@@ -13,7 +13,7 @@ from rnnfast import train
 from rnnfast.models import Model
 from rnnfast.nn import Dense, mse_loss
 from rnnfast.optim import SGD, Adam
-from rnnfast.train import WARMUP, DivergenceError, Interruption, Plan, Trainer
+from rnnfast.train import WARMUP, DivergenceError, Interruption, Loss, Plan, Trainer
 
 
 class Fit:
@@ -32,7 +32,7 @@ class Fit:
         prediction, tape = self.dense.forward(self.x[batch])
         loss, gradient = mse_loss(prediction, self.y[batch])
         self.dense.backward(tape, gradient, out=self.model.gradient_of("dense"))
-        return loss
+        return Loss(loss, len(prediction))
 
     def state(self):
         return {}
@@ -41,8 +41,8 @@ class Fit:
         assert not state
 
 
-def trainer(rng, total=None, lr=0.05, clip=math.inf):
-    task = Fit(rng)
+def trainer(rng, total=None, lr=0.05, clip=math.inf, task=None):
+    task = Fit(rng) if task is None else task
     plan = Plan(lr) if total is None else Plan(lr).of_length(total)
     return Trainer(task, Adam(task.model.flat, lr), plan, clip)
 
@@ -65,6 +65,22 @@ def test_plan_without_a_length_stays_up():
         Plan(0.3).of_length(1000).rate(s) for s in range(WARMUP)
     ]
     assert plan.rate(WARMUP) == plan.rate(10**6) == 0.3
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [("cosine", [1.0, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5, 0.0]),
+     ("linear", [1.0, 0.75, 0.5, 0.25, 0.0]),
+     ("constant", [1.0] * 5)],
+)  # fmt: skip
+def test_schedules_fall_from_the_peak_to_the_floor(schedule, expected):
+    plan = Plan(0.3, schedule=schedule).of_length(WARMUP + 400)
+    rates = [plan.rate(WARMUP + step) for step in (0, 100, 200, 300, 400)]
+    heights = [0.3 * (plan.floor + (1 - plan.floor) * share) for share in expected]
+    assert rates == pytest.approx(heights, rel=1e-12)
+    assert plan.rate(10**6) == rates[-1]
+    warmup = [plan.rate(step) for step in range(WARMUP)]
+    assert warmup == [0.3 * (step + 1) / WARMUP for step in range(WARMUP)]
 
 
 @pytest.mark.parametrize("total", [1, 2, 9])
@@ -90,13 +106,91 @@ def test_a_step_is_the_clipped_gradient_at_the_planned_rate(rng):
     run = Trainer(task, SGD(task.model.flat, 1.0), plan, clip=0.1)
     for step in range(12):
         before = task.model.flat.copy()
-        loss = task.step(step)
+        loss = task.step(step).mean
         gradient = task.model.gradient.copy()
         assert run.advance() == loss
         clipped = gradient * min(1.0, 0.1 / np.linalg.norm(gradient))
         np.testing.assert_allclose(
             task.model.flat, before - plan.rate(step) * clipped, rtol=0, atol=1e-7
         )
+
+
+class Parts(Fit):
+    """The batches of another task, each cut at the same row: the first part, then the second."""
+
+    def __init__(self, whole, cut):
+        self.dense, self.model = whole.dense, whole.model
+        self.x, self.y = whole.x, whole.y
+        self.cut = cut
+
+    def step(self, index):
+        batch, second = divmod(index, 2)
+        rows = slice(self.cut, None) if second else slice(self.cut)
+        prediction, tape = self.dense.forward(self.x[batch % 10, rows])
+        loss, gradient = mse_loss(prediction, self.y[batch % 10, rows])
+        self.dense.backward(tape, gradient, out=self.model.gradient_of("dense"))
+        return Loss(loss, len(prediction))
+
+
+def test_accumulated_batches_are_one_larger_batch(rng):
+    seed = rng.integers(2**32)
+    whole, cut = (Fit(np.random.default_rng(seed)) for _ in range(2))
+    runs = trainer(rng, total=30, clip=0.5, task=whole), trainer(rng, task=Parts(cut, 11))
+    runs[1].plan, runs[1].clip, runs[1].accumulate = runs[0].plan, 0.5, 2
+    for step in range(30):
+        losses = [run.advance() for run in runs]
+        assert losses[1] == pytest.approx(losses[0], rel=1e-10), step
+        assert runs[1].norm == pytest.approx(runs[0].norm, rel=1e-10)
+    assert [run.steps for run in runs] == [30, 30]
+    np.testing.assert_allclose(cut.model.flat, whole.model.flat, rtol=1e-9)
+
+
+class Team:
+    """One of two threads that stand in for processes."""
+
+    size = 2
+
+    def __init__(self, rank, slots, barrier):
+        self.rank, self._slots, self._barrier = rank, slots, barrier
+
+    def sum(self, values):
+        self._slots[self.rank] = values.copy()
+        self._barrier.wait(30)
+        values[:] = self._slots[0] + self._slots[1]
+        self._barrier.wait(30)
+
+
+class Share(Fit):
+    """Some rows of the batches."""
+
+    def __init__(self, rng, rows):
+        super().__init__(rng)
+        self.x, self.y = self.x[:, rows], self.y[:, rows]
+
+
+def test_a_group_steps_as_one_process_with_all_rows(rng):
+    seed = rng.integers(2**32)
+    whole = trainer(rng, total=20, clip=0.5, task=Fit(np.random.default_rng(seed)))
+    slots, barrier = [None, None], threading.Barrier(2)
+    members = []
+    for rank, rows in enumerate((slice(11), slice(11, None))):
+        task = Share(np.random.default_rng(seed), rows)
+        adam = Adam(task.model.flat, 0.05)
+        members.append(Trainer(task, adam, whole.plan, 0.5, group=Team(rank, slots, barrier)))
+    for _ in range(20):
+        losses = [0.0, 0.0]
+
+        def advance(rank, losses=losses):
+            losses[rank] = members[rank].advance()
+
+        threads = [threading.Thread(target=advance, args=(rank,)) for rank in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert losses[0] == losses[1] == pytest.approx(whole.advance(), rel=1e-10)
+    for member in members:
+        np.testing.assert_allclose(member.task.model.flat, whole.task.model.flat, rtol=1e-9)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -138,14 +232,6 @@ def test_a_slow_machine_takes_few_steps(rng, monkeypatch):
     run, clock = trainer(rng), Clock(monkeypatch)
     run.run(seconds=0.25, on_step=clock.pass_by)
     assert run.plan.total == run.steps == 4
-
-
-@pytest.mark.parametrize(("interval", "expected"), [(0.0, [1, 2, 3, 4]), (0.15, [2, 4]), (9.0, [])])
-def test_checkpoints_come_at_intervals_but_not_at_the_end(rng, monkeypatch, interval, expected):
-    clock = Clock(monkeypatch)
-    run, seen = trainer(rng, total=5), []
-    run.run(interval=interval, checkpoint=lambda: seen.append(run.steps), on_step=clock.pass_by)
-    assert seen == expected
 
 
 def test_a_run_keeps_blas_to_one_thread(rng):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
 
-FORMAT = 1  # raised when an older reader could not understand what is written
+FORMAT = 2  # raised when an older reader could not understand what is written
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """Entry point of the command line: checks the extras, and turns errors into one line.
 
-The commands themselves are in `commands.py`, which needs the extras to be imported.
+The commands themselves are in `commands`, which needs the extras to be imported.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ EXTRAS = ("typer", "rich", "safetensors", "threadpoolctl")
 UNSAVED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
+UNREAD = 1  # as typer has it
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -27,8 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Raises
     ------
     SystemExit
-        0 if all went well, 1 if the training diverged or could not be saved, 2 for bad input,
-        130 when interrupted.
+        0 if all went well; 1 if the training diverged or could not be saved, or nobody reads the
+        output any more; 2 for bad input; 130 when interrupted.
     """
     missing = [name for name in EXTRAS if find_spec(name) is None]
     if missing:
@@ -38,10 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     try:
         code = app(args=arguments, prog_name="rnnfast", standalone_mode=False)
+        sys.stdout.flush()
     except DivergenceError as error:
         _fail(str(error), 1)
     except KeyboardInterrupt:
         _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
+        sys.exit(UNREAD)
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), BAD_INPUT)
     except (ValueError, MemoryError) as error:

@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
 
-from .text import bits
-from .train import Trainer
+from .run import Run
 
 _SMOOTHING = 0.05  # share of the newest step in the loss shown
 _WINDOW = 50  # steps over which the speed is measured
@@ -24,22 +23,19 @@ class Meter:
 
     Parameters
     ----------
-    trainer : Trainer
+    run : Run
         What is measured.
-    characters : int
-        Characters in one step.
-    seconds : float or None
-        Time that the training is to take, where that decides its length.
     """
 
-    def __init__(self, trainer: Trainer, characters: int, seconds: float | None) -> None:
-        self._trainer, self._characters, self._seconds = trainer, characters, seconds
+    def __init__(self, run: Run) -> None:
+        self._run, self._trainer, self._seconds = run, run.trainer, run.seconds
+        self._items = run.system.items_per_batch * run.settings.accumulate
         self._start = time.monotonic()
         self._stamps: deque[float] = deque([self._start], maxlen=_WINDOW)
         self.loss: float | None = None
 
     def update(self, loss: float) -> None:
-        """Take in the loss of a step, in nats."""
+        """Take in the loss of a step."""
         self._stamps.append(time.monotonic())
         share = 1.0 if self.loss is None else _SMOOTHING
         self.loss = share * loss + (1.0 - share) * (self.loss or 0.0)
@@ -66,9 +62,10 @@ class Meter:
 
     def __str__(self) -> str:
         left = round(self.seconds_left)
-        speed = self._characters * self._steps_per_second
+        speed = self._items * self._steps_per_second
+        system = self._run.system
         return (
-            f"{bits(self.loss or 0.0):.3f} bits/char  {speed:,.0f} chars/s  "
+            f"{system.loss_text(self.loss or 0.0)}  {speed:,.0f} {system.unit}/s  "
             f"{left // 60}:{left % 60:02d} left"
         )
 
@@ -108,7 +105,7 @@ class Progress:
             self._bar.stop()
 
     def on_step(self, loss: float) -> None:
-        """Take in the loss of a step, in nats, and show it if the time has come."""
+        """Take in the loss of a step and show it if the time has come."""
         self._meter.update(loss)
         if self._live:
             if time.monotonic() - self._drawn >= _REFRESH:

@@ -1,6 +1,6 @@
-"""The training loop: steps, learning-rate plan, checkpoints, interruption.
+"""The training loop: updates, learning-rate plan, interruption.
 
-A system (text, and what comes after it) is a `Task`; everything here is common to all of them.
+What is trained is a `Task`; everything here is common to all systems.
 Nothing that decides a step depends on the clock, so that a run resumed from a checkpoint repeats
 the straight run bit for bit. The one measured quantity, how many steps a number of minutes holds,
 becomes part of the plan that the checkpoint keeps.
@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
 from .flat import Array
 from .models import Model
 from .optim import Optimizer, clip_grad_norm
+from .parallel import Alone, Group
 
 WARMUP = 50  # steps over which the learning rate rises
 _CALIBRATION = (4.0, 40)  # seconds and steps, whichever comes first, that are timed
@@ -34,6 +35,13 @@ class DivergenceError(ArithmeticError):
     """The loss or its gradient is no longer finite."""
 
 
+class Loss(NamedTuple):
+    """The mean loss of a batch, and of how much it is the mean."""
+
+    mean: float
+    weight: float
+
+
 class Task(Protocol):
     """A system to be trained: a model, its batches, and what is carried between them."""
 
@@ -42,7 +50,7 @@ class Task(Protocol):
         """What is trained."""
         ...
 
-    def step(self, index: int) -> float:
+    def step(self, index: int) -> Loss:
         """Leave the gradient of batch `index` in `model.gradient`; return the loss."""
         ...
 
@@ -59,14 +67,15 @@ class Task(Protocol):
 class Plan:
     """The learning rate as a function of the step alone.
 
-    Linear warm-up to `lr`, then half a cosine down to `floor`·lr at `total`. While `total` is
-    not known yet, the rate stays at `lr` after the warm-up.
+    Linear warm-up to `lr`; then it stays (`constant`), or falls to `floor`·lr at `total` along
+    half a cosine (`cosine`) or a line (`linear`). While `total` is not known yet, the rate stays.
     """
 
     lr: float
     total: int | None = None
     warmup: int = WARMUP
     floor: float = 0.02
+    schedule: str = "cosine"
 
     def of_length(self, total: int) -> Plan:
         """Return the same plan over `total` steps, with a warm-up that fits them."""
@@ -76,11 +85,12 @@ class Plan:
         """Return the learning rate of step 0, 1 and so on."""
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
-        if self.total is None:
+        if self.total is None or self.schedule == "constant":
             return self.lr
-        progress = min(1.0, (step - self.warmup) / max(1, self.total - self.warmup))
-        wave = 0.5 + 0.5 * math.cos(math.pi * progress)
-        return self.lr * (self.floor + (1.0 - self.floor) * wave)
+        left = 1.0 - min(1.0, (step - self.warmup) / max(1, self.total - self.warmup))
+        if self.schedule == "cosine":
+            left = 0.5 - 0.5 * math.cos(math.pi * left)
+        return self.lr * (self.floor + (1.0 - self.floor) * left)
 
 
 class Trainer:
@@ -96,16 +106,32 @@ class Trainer:
         Learning rates, and the number of steps unless a time is given to `run`.
     clip : float
         Largest norm of a gradient; `inf` for none.
+    accumulate : int
+        Batches of a step; its gradient is that of their common mean loss.
+    group : Group, optional
+        Processes that each take their part of every batch.
 
     Attributes
     ----------
     steps : int
-        Steps taken; the next one is number `steps`.
+        Updates made; the next one is number `steps`.
+    norm : float
+        Of the last gradient, before clipping.
     """
 
-    def __init__(self, task: Task, optimizer: Optimizer, plan: Plan, clip: float) -> None:
+    def __init__(
+        self,
+        task: Task,
+        optimizer: Optimizer,
+        plan: Plan,
+        clip: float,
+        accumulate: int = 1,
+        group: Group | None = None,
+    ) -> None:
         self.task, self.optimizer, self.plan, self.clip = task, optimizer, plan, clip
-        self.steps = 0
+        self.accumulate = accumulate
+        self._group: Group = Alone() if group is None else group
+        self.steps, self.norm = 0, 0.0
 
     @property
     def finished(self) -> bool:
@@ -122,23 +148,38 @@ class Trainer:
         """
         gradient = self.task.model.gradient
         with np.errstate(over="ignore", invalid="ignore"):  # told below, with the step
-            loss = self.task.step(self.steps)
-            norm = clip_grad_norm(gradient, self.clip)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
+            loss = self._mean_loss(gradient)
+            self.norm = clip_grad_norm(gradient, self.clip)
+        if not (math.isfinite(loss) and math.isfinite(self.norm)):
             raise DivergenceError(
-                f"step {self.steps}: loss {loss:g}, gradient norm {norm:g}; "
-                "try a smaller learning rate or clipping"
+                f"step {self.steps}: loss {loss:g}, gradient norm {self.norm:g}; "
+                "start anew with a smaller learning rate or clipping"
             )
         self.optimizer.step(gradient, lr=self.plan.rate(self.steps))
         self.steps += 1
         return loss
 
+    def _mean_loss(self, gradient: Array) -> float:
+        """Compute loss and gradient of a step, over its batches and over all processes."""
+        first = self.steps * self.accumulate
+        loss = self.task.step(first)
+        if self.accumulate == 1 and self._group.size == 1:
+            return loss.mean
+        sums = np.array([loss.mean * loss.weight, loss.weight])
+        total = gradient * loss.weight
+        for index in range(first + 1, first + self.accumulate):
+            loss = self.task.step(index)
+            total += gradient * loss.weight
+            sums += (loss.mean * loss.weight, loss.weight)
+        self._group.sum(total)
+        self._group.sum(sums)
+        np.divide(total, sums[1], out=gradient)
+        return float(sums[0] / sums[1])
+
     def run(
         self,
         *,
         seconds: float | None = None,
-        interval: float = math.inf,
-        checkpoint: Callable[[], None] = lambda: None,
         on_step: Callable[[float], None] = lambda _: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> bool:
@@ -149,10 +190,6 @@ class Trainer:
         seconds : float, optional
             If the plan has no length yet, its length becomes what fits into this time, by the
             duration of the first steps.
-        interval : float
-            Seconds between calls of `checkpoint`, which is not called at the end.
-        checkpoint : callable
-            Saves.
         on_step : callable
             Told the loss of every step, after it.
         stop : callable
@@ -175,18 +212,16 @@ class Trainer:
             if seconds is None:
                 raise ValueError("train: the plan has no length and no time is given")
             clock = _Calibration(seconds)
-        saved = time.monotonic()
         with blas_on_one_thread():
             while not self.finished:
                 loss = self.advance()
-                if clock is not None and (length := clock.length(self.steps)) is not None:
-                    self.plan, clock = self.plan.of_length(length), None
+                if clock is not None:
+                    length = self._group.agree(clock.length(self.steps))
+                    if length is not None:
+                        self.plan, clock = self.plan.of_length(length), None
                 on_step(loss)
-                if stop():
+                if self._group.any(stop()):
                     break
-                if time.monotonic() - saved >= interval and not self.finished:
-                    checkpoint()
-                    saved = time.monotonic()
         return self.finished
 
 

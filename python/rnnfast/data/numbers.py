@@ -1,0 +1,31 @@
+"""Lists of numbers to be sorted, generated."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def number_lists(
+    length: int, kinds: int, count: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Draw lists of numbers, each number alike.
+
+    Parameters
+    ----------
+    length : int
+        T, numbers in a list.
+    kinds : int
+        Numbers are 0 to kinds - 1.
+    count : int
+        B, lists.
+    rng : numpy.random.Generator
+        Source of chance.
+
+    Returns
+    -------
+    numbers, in_order : numpy.ndarray
+        (T, B) int32: the lists as drawn, and sorted.
+    """
+    numbers = rng.integers(0, kinds, (length, count)).astype(np.int32)
+    return numbers, np.sort(numbers, axis=0)

@@ -1,0 +1,243 @@
+"""One to many: a sequence written from a vector.
+
+T time steps, B sequences, S numbers of the source vector, H hidden units, V symbols.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rnnfast.flat import Array
+from rnnfast.nn import Dense, DenseTape, cross_entropy
+
+from .dropout import Dropout, masked
+from .language import choose
+from .model import Model
+from .recurrent import Recurrent, width
+
+FEEDS = ("every", "once")
+PADDING = -1  # target of a step that does not count
+
+
+@dataclass(frozen=True, eq=False)
+class DecoderTape:
+    """What `Decoder.backward` reads."""
+
+    recurrent: Any
+    mask: Array | None
+    projection: DenseTape
+
+
+class Decoder(Model):
+    """A recurrent layer that is given a vector and projects each output to the symbols' logits.
+
+    Parameters
+    ----------
+    symbols : int
+        V.
+    source : int
+        S.
+    layer : RNN, LSTM or GRU
+        Time-major, in one direction; its input_size is S, and V more with `feedback`.
+    feed : {"every", "once"}
+        The vector is the input of every step, or of the first, after which come zeros, the empty
+        symbol.
+    feedback : bool
+        Whether each step is also given the symbol before it, as a one-hot vector (zeros in the
+        first step).
+    dropout : float
+        Probability of dropping an output of the layer, in training.
+    rng : None, int or numpy.random.Generator
+        Source of the projection's initial weights and of dropout.
+
+    Raises
+    ------
+    ValueError
+        If `feed` is neither, or the layer does not fit.
+    """
+
+    def __init__(
+        self,
+        symbols: int,
+        source: int,
+        layer: Recurrent,
+        feed: str = "every",
+        feedback: bool = False,
+        *,
+        dropout: float = 0.0,
+        rng: int | np.random.Generator | None = None,
+    ) -> None:
+        if feed not in FEEDS:
+            raise ValueError(f"decoder: feed is {feed!r}, expected {' or '.join(map(repr, FEEDS))}")
+        expected = source + (symbols if feedback else 0)
+        if layer.input_size != expected or layer.batch_first or layer.bidirectional:
+            raise ValueError(
+                f"decoder: expected a time-major layer in one direction with "
+                f"input_size={expected}, got {layer!r}"
+            )
+        self.symbols, self.source, self.feed, self.feedback = symbols, source, feed, feedback
+        self.layer = layer
+        generator = np.random.default_rng(rng)
+        self.projection = Dense(width(layer), symbols, dtype=layer.dtype, rng=generator)
+        self._dropout = Dropout(dropout, generator)
+        super().__init__({"layer": layer, "projection": self.projection})
+
+    def __call__(self, vector: Array, steps: int, previous: Array | None = None) -> Array:
+        """Logits of all steps.
+
+        Parameters
+        ----------
+        vector : numpy.ndarray
+            (B, S) floats, or (B,) integers in [0, S): one-hot vectors, such as of classes.
+        steps : int
+            T.
+        previous : numpy.ndarray, optional
+            (T, B) symbols that the steps are given, the first row unused; needed with `feedback`.
+
+        Returns
+        -------
+        numpy.ndarray
+            (T, B, V).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit.
+        """
+        y, _ = self.layer(self._inputs(vector, steps, previous))
+        return self.projection(y)
+
+    def forward(
+        self, vector: Array, steps: int, previous: Array | None = None
+    ) -> tuple[Array, DecoderTape]:
+        """Compute logits and keep what `backward` needs; arguments as in a call."""
+        y, _, tape = self.layer.forward(self._inputs(vector, steps, previous))
+        mask = self._dropout.mask(y)
+        logits, dense = self.projection.forward(masked(y, mask))
+        return logits, DecoderTape(tape, mask, dense)
+
+    def backward(self, tape: DecoderTape, dlogits: Array) -> Array:
+        """Leave the parameters' gradient in `self.gradient`.
+
+        Returns
+        -------
+        numpy.ndarray
+            (B, S), gradient of the vector.
+        """
+        dy = self._through("projection", self.projection, tape.projection, dlogits)
+        dy = masked(dy, tape.mask)
+        dx = self.layer.backward(tape.recurrent, dy, out=self.gradient_of("layer")).x
+        assert dx is not None
+        dvectors = dx[:, :, : self.source]
+        dvector: Array = dvectors.sum(axis=0) if self.feed == "every" else dvectors[0].copy()
+        return dvector
+
+    def loss_and_gradient(self, vector: Array, targets: Array) -> float:
+        """Compute the loss of sequences, each step given the true symbol before it.
+
+        Parameters
+        ----------
+        vector : numpy.ndarray
+            As in a call.
+        targets : numpy.ndarray
+            (T, B) symbols; `PADDING` where a sequence has ended.
+
+        Returns
+        -------
+        float
+            Mean cross-entropy in nats; the gradient is left in `self.gradient`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit.
+        """
+        logits, tape = self.forward(vector, len(targets), before(targets))
+        loss, dlogits = cross_entropy(logits, targets, ignore_index=PADDING, out=logits)
+        self.backward(tape, dlogits)
+        return loss
+
+    def generate(
+        self,
+        vector: Array,
+        limit: int,
+        end: int | None = None,
+        temperature: float = 0.0,
+        rng: int | np.random.Generator | None = None,
+    ) -> tuple[Array, Array]:
+        """Write sequences, step by step.
+
+        Parameters
+        ----------
+        vector : numpy.ndarray
+            As in a call.
+        limit : int
+            Steps at most.
+        end : int, optional
+            The symbol that ends a sequence; without it all take `limit` steps.
+        temperature : float
+            0 takes the likeliest symbol, else as for `LanguageModel.sample`.
+        rng : None, int or numpy.random.Generator
+            Source of chance.
+
+        Returns
+        -------
+        symbols : numpy.ndarray
+            (T, B) int32, T up to `limit`; `PADDING` after the end symbol.
+        lengths : numpy.ndarray
+            (B,) symbols before the end.
+        """
+        generator = np.random.default_rng(rng)
+        source = self._vectors(vector)
+        lengths = np.full(len(source), limit)
+        rows: list[Array] = []
+        state, last = None, np.full(len(source), PADDING, np.int32)
+        for step in range(limit):
+            x = self._inputs(source, 1, last[None])[0]
+            y, state = self.layer.step(x, state)
+            logits = self.projection(y)
+            last = np.array([choose(row, temperature, generator) for row in logits], np.int32)
+            rows.append(np.where(lengths > step, last, PADDING).astype(np.int32))
+            lengths = np.where((lengths > step) & (last == end), step, lengths)
+            if self.feed == "once":
+                source = np.zeros_like(source)
+            if (lengths <= step).all():
+                break
+        return np.array(rows, np.int32).reshape(-1, len(source)), lengths
+
+    def _vectors(self, vector: Array) -> Array:
+        if vector.dtype.kind in "iu" and vector.ndim == 1:
+            if vector.size and not 0 <= vector.min() <= vector.max() < self.source:
+                raise ValueError(f"decoder: vector has classes outside 0 to {self.source - 1}")
+            return one_hot(vector, self.source, self.layer.dtype)
+        if vector.ndim != 2 or vector.shape[1] != self.source:
+            raise ValueError(
+                f"decoder: vector has shape {vector.shape}, expected (B, {self.source}) or classes"
+            )
+        return vector.astype(self.layer.dtype, copy=False)
+
+    def _inputs(self, vector: Array, steps: int, previous: Array | None) -> Array:
+        """Inputs (T, B, ·) of the layer."""
+        source = self._vectors(vector)
+        x = np.zeros((steps, len(source), self.layer.input_size), self.layer.dtype)
+        x[: steps if self.feed == "every" else 1, :, : self.source] = source
+        if self.feedback:
+            if previous is None or previous.shape != x.shape[:2]:
+                shape = None if previous is None else previous.shape
+                raise ValueError(f"decoder: previous has shape {shape}, expected {x.shape[:2]}")
+            x[:, :, self.source :] = one_hot(previous, self.symbols, x.dtype)
+        return x
+
+
+def one_hot(symbols: Array, count: int, dtype: np.dtype[Any]) -> Array:
+    """Make vectors (…, count) with a one where each symbol points, zeros for `PADDING`."""
+    vectors: Array = (symbols[..., None] == np.arange(count)).astype(dtype)
+    return vectors
+
+
+def before(targets: Array) -> Array:
+    """Shift symbols (T, B) one step later; the first step is given none."""
+    return np.concatenate([np.full_like(targets[:1], PADDING), targets[:-1]])

@@ -1,0 +1,146 @@
+"""Many to one: a sequence read into vectors.
+
+T time steps, B sequences, I input features, H hidden units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rnnfast.flat import Array
+
+from .model import Model
+from .recurrent import Recurrent, gradient_like, hidden_of, width
+
+
+@dataclass(frozen=True, eq=False)
+class EncoderTape:
+    """What `Encoder.backward` reads: of each stack its own tape and its last state."""
+
+    tapes: tuple[Any, ...]
+    states: tuple[Any, ...]
+
+
+class Encoder(Model):
+    """Recurrent stacks of which only the last states of the last layers are kept.
+
+    Parameters
+    ----------
+    forward : RNN, LSTM or GRU
+        Time-major. One that is bidirectional reads in both directions, layers interleaved as in
+        PyTorch: every layer sees both directions of the one below.
+    backward : RNN, LSTM or GRU, optional
+        A stack of its own that reads each sequence from its end; then both are in one direction.
+
+    Attributes
+    ----------
+    widths : tuple of int
+        Sizes of the vectors: one, or one for each direction.
+
+    Raises
+    ------
+    ValueError
+        If a stack is batch-first, or one of two is bidirectional.
+    """
+
+    def __init__(self, forward: Recurrent, backward: Recurrent | None = None) -> None:
+        stacks = {"forward": forward} | ({} if backward is None else {"backward": backward})
+        for name, stack in stacks.items():
+            if stack.batch_first:
+                raise ValueError(f"encoder: {name} is batch-first, expected time-major")
+            if stack.bidirectional and backward is not None:
+                raise ValueError(f"encoder: {name} is bidirectional, expected one direction each")
+        self._stacks = tuple(stacks.values())
+        self._ends = tuple(2 if stack.bidirectional else 1 for stack in self._stacks)
+        self.widths = tuple(
+            width(stack)
+            for stack, ends in zip(self._stacks, self._ends, strict=True)
+            for _ in range(ends)
+        )
+        self._names = tuple(stacks)
+        super().__init__(stacks)
+
+    def __call__(self, x: Array, lengths: Array | None = None) -> list[Array]:
+        """Read sequences.
+
+        Parameters
+        ----------
+        x : numpy.ndarray
+            (T, B, I) floats or (T, B) tokens.
+        lengths : numpy.ndarray, optional
+            (B,) steps of each sequence; all T unless given.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            (B, H): h after the last step, and where the encoder reads backward, h after that
+            direction's last step, which is the first of the sequence.
+        """
+        states = [
+            stack(data, lengths=lengths)[1]
+            for stack, data in zip(self._stacks, self._inputs(x, lengths), strict=True)
+        ]
+        return self._vectors(states)
+
+    def forward(self, x: Array, lengths: Array | None = None) -> tuple[list[Array], EncoderTape]:
+        """Read sequences and keep what `backward` needs; arguments as in a call."""
+        runs = [
+            stack.forward(data, lengths=lengths)
+            for stack, data in zip(self._stacks, self._inputs(x, lengths), strict=True)
+        ]
+        states = tuple(run[1] for run in runs)
+        return self._vectors(states), EncoderTape(tuple(run[2] for run in runs), states)
+
+    def backward(self, tape: EncoderTape, dvectors: Sequence[Array]) -> None:
+        """Back-propagate the vectors' gradients (B, H); leave the parameters' in `gradient`."""
+        start = 0
+        for name, stack, stack_tape, state, ends in zip(
+            self._names, self._stacks, tape.tapes, tape.states, self._ends, strict=True
+        ):
+            dh = np.zeros_like(hidden_of(state))
+            dh[-ends:] = dvectors[start : start + ends]
+            start += ends
+            stack.backward(
+                stack_tape,
+                None,
+                gradient_like(state, dh),
+                out=self.gradient_of(name),
+                input_gradient=False,
+            )
+
+    def _inputs(self, x: Array, lengths: Array | None) -> list[Array]:
+        return [x] if len(self._stacks) == 1 else [x, reverse(x, lengths)]
+
+    def _vectors(self, states: Any) -> list[Array]:
+        return [
+            vector
+            for state, ends in zip(states, self._ends, strict=True)
+            for vector in hidden_of(state)[-ends:]
+        ]
+
+
+def reverse(x: Array, lengths: Array | None = None) -> Array:
+    """Reverse sequences in time, each within its own length.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        (T, B, ...).
+    lengths : numpy.ndarray, optional
+        (B,) steps of each; what lies behind stays where it is.
+
+    Returns
+    -------
+    numpy.ndarray
+        A copy.
+    """
+    if lengths is None:
+        return x[::-1].copy()
+    steps = np.arange(len(x))[:, None]
+    source = np.where(steps < lengths, lengths - 1 - steps, steps)
+    reversed_: Array = x[source, np.arange(x.shape[1])]
+    return reversed_
