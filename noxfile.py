@@ -19,7 +19,9 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
 def install_all(session: nox.Session, *extras: str) -> None:
     """Install the package with the peers that it is compared with."""
     session.install(TORCH)
-    session.install(f".[{','.join(['test', 'bench', 'parity', *extras])}]")
+    session.install(
+        f".[{','.join(['test', 'bench', 'digits', 'mpi', 'parity', *extras])}]", "mpich"
+    )
 
 
 @nox.session
