@@ -255,3 +255,16 @@ def test_settings_of_files_need_a_file(run, system, flags):
     code, _, err = run(*flags, command=("train", system))
     name, value = flags[0].split("=")
     assert code == 2 and f"{name} is '{value}', but there is no --data" in err
+
+
+def test_an_earlier_training_is_replaced_with_a_word_and_another_systems_is_kept(run, tmp_path):
+    assert "will be replaced" not in run("--epochs=1", "--no-plot")[2]
+    assert (
+        "text.safetensors of an earlier training will be replaced"
+        in run("--epochs=1", "--no-plot")[2]
+    )
+    kept = (tmp_path / "text.safetensors").read_bytes()
+    code, _, err = run("--out=text.safetensors", command=("train", "sort"))
+    assert code == 2
+    assert "text.safetensors would be lost (text.safetensors: a checkpoint of kind 'text'" in err
+    assert (tmp_path / "text.safetensors").read_bytes() == kept

@@ -138,7 +138,7 @@ def test_without_data_or_scikit_learn_the_command_says_so(tmp_path, monkeypatch,
     assert run("train", "digits") == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
-    assert "pip install scikit-learn, or give a folder of IDX files with --data" in err
+    assert "pip install 'rnnfast[digits]', or give a folder of IDX files with --data" in err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -161,5 +161,5 @@ def test_small_digits_come_with_scikit_learn():
 
 def test_without_scikit_learn_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ValueError, match="pip install scikit-learn, or give a folder"):
+    with pytest.raises(ValueError, match=r"pip install .rnnfast\[digits\]., or give a folder"):
         small_digits()

@@ -116,6 +116,8 @@ class Session(Participant):
             If the training was interrupted or could not be saved.
         """
         self._progress.note(self.run.system.summary())
+        if not self.resumed and self.out.exists():
+            self._progress.note(f"{self.out} of an earlier training will be replaced")
         with Interruption() as interruption, self._progress:
             finished = self._run(interruption)
         saved = self._save(self.out)

@@ -90,7 +90,7 @@ def _session(
     if given["threads"] is not None:
         _set_threads(given["threads"])
     if group.rank == 0:
-        _check_outputs(given)
+        _check_outputs(kind, given)
     if resume:
         run = Run.resume(kind, out, settings, group)
     else:
@@ -102,7 +102,7 @@ def _session(
     return Session(run, out, interval, resume, log, given["plot"])
 
 
-def _check_outputs(given: Mapping[str, Any]) -> None:
+def _check_outputs(kind: type[System], given: Mapping[str, Any]) -> None:
     """Refuse now what could not be written later, or would take the place of something else."""
     out, log = given["out"], given["log"]
     if given["plot"] and find_spec("matplotlib") is None:
@@ -111,7 +111,7 @@ def _check_outputs(given: Mapping[str, Any]) -> None:
     if given["plot"] and curves_path(out) == out:
         raise ValueError(f"--out is {out}, where the curves go; give another ending, or --no-plot")
     if not given["resume"]:
-        _check_replaceable(out)
+        _check_replaceable(out, kind)
     if log is not None:
         _check_log(log, out)
 
@@ -148,12 +148,12 @@ def _set_threads(count: int) -> None:
         raise ValueError(str(error).replace("num_threads", "--threads")) from None
 
 
-def _check_replaceable(out: Path) -> None:
-    """Refuse to write over a file that is no checkpoint, such as the data."""
+def _check_replaceable(out: Path, kind: type[System]) -> None:
+    """Refuse to write over what is no checkpoint, such as the data, or one of another system."""
     for path in (out, best_path(out)):
         try:
             if path.exists():
-                load(path)
+                load(path, kind.kind)
         except ValueError as error:
             raise ValueError(f"--out is {out}, but {path} would be lost ({error})") from None
 

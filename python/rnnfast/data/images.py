@@ -213,8 +213,8 @@ def small_digits() -> ImageSet:
         from sklearn.datasets import load_digits
     except ImportError:
         raise ValueError(
-            "the digits that come with scikit-learn need it: pip install scikit-learn, or give a "
-            "folder of IDX files with --data"
+            "the digits that come with scikit-learn need it: pip install 'rnnfast[digits]', or "
+            "give a folder of IDX files with --data"
         ) from None
     digits = load_digits()
     pixels = np.rint(digits.images * (255.0 / 16.0)).astype(np.uint8)
