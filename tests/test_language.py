@@ -309,3 +309,12 @@ def test_the_example_runs(name, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "step 0: " in out and "held-out: " in out
     assert ("\ndef " if name == "text" else "\nReturn the value") in out
+
+
+@kinds
+def test_the_sample_goes_on_from_the_held_out_text(name, text):
+    trained = system(name, text)
+    trained.model.flat *= 6.0  # fresh weights hardly look at what they have read
+    read = trained.model.vocabulary.decode(trained._tokens[:100])
+    expected = trained.model.generate(trained.sample, read, 0.7, 0)
+    assert trained.report() == expected != trained.model.generate(trained.sample, "", 0.7, 0)

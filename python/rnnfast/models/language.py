@@ -42,6 +42,10 @@ class Alphabet(Protocol):
         """Number the tokens of a text."""
         ...
 
+    def decode(self, tokens: Array) -> str:
+        """Write a text again."""
+        ...
+
     def spell(self, token: int, before: int | None) -> str:
         """Write a token as it reads after another one, None where text begins."""
         ...

@@ -22,6 +22,7 @@ from rnnfast.train import Loss
 from .system import Source, System
 
 _SAMPLE_TEMPERATURE = 0.7
+_READ = 100  # tokens that are read before a sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +136,13 @@ class LanguageSystem(System):
         return f"{len(self.model.vocabulary):,} different"
 
     def report(self) -> str:
-        """Write a sample."""
+        """Write a sample, as it goes on from the beginning of the held-out text.
+
+        From a zero state, which streams hardly ever have, a model may go astray.
+        """
+        before = self.model.vocabulary.decode(self._tokens[:_READ])
         return self.model.generate(
-            self.sample, temperature=_SAMPLE_TEMPERATURE, rng=self._settings.seed
+            self.sample, before, temperature=_SAMPLE_TEMPERATURE, rng=self._settings.seed
         )
 
     def state(self) -> dict[str, Array]:
