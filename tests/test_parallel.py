@@ -128,7 +128,7 @@ def mpirun():
 
 needs_mpi = pytest.mark.skipif(
     importlib.util.find_spec("mpi4py") is None or mpirun() is None,
-    reason="needs mpi4py and mpirun: pip install 'rnnfast[mpi]'",
+    reason="needs mpi4py and mpirun: pip install 'rnnfast[mpi]' mpich",
 )
 
 

@@ -15,12 +15,15 @@ Parameters = list[inspect.Parameter]
 
 
 def option(name: str, kind: Any, default: Any, *flags: str, **details: Any) -> inspect.Parameter:
-    """Make one option of a command; its flags are made of the name where none are given."""
+    """Make one option of a command; its flags are made of the name where none are given.
+
+    The default is told by the help, in words.
+    """
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=default,
-        annotation=Annotated[kind, typer.Option(*flags, **details)],
+        annotation=Annotated[kind, typer.Option(*flags, show_default=False, **details)],
     )
 
 
@@ -41,7 +44,6 @@ def setting_options(settings: type[Settings], length: Mapping[str, Any]) -> Para
             kinds[entry.name] | None,
             None,
             help=entry.metadata["help"] + _shown(entry, length),
-            show_default=False,
         )
         for entry in fields(settings)
     ]

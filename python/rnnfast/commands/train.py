@@ -27,27 +27,21 @@ app = typer.Typer(help="Train a model.", no_args_is_help=True)
 
 
 def _parameters(kind: type[System]) -> Parameters:
-    names = ", ".join(kind.presets)
-    preset = [
-        option(
-            "preset", str | None, None, help=f"Options to start from: {names}.", show_default=False
-        )
-    ]
+    names, out = ", ".join(kind.presets), Path(f"{kind.kind}.safetensors")
+    preset = [option("preset", str | None, None, help=f"Options to start from: {names}.")]
+    threads = "Of the recurrent kernels. Default: one for each core."
+    every = "Seconds between checkpoints. Default: 60."
+    plot = "Whether to draw curves and pictures beside --out. Default: yes."
     return [
         *setting_options(kind.settings_type, kind.duration),
         *(preset if kind.presets else []),
-        option(
-            "threads", int | None, None,
-            help="Of the recurrent kernels.", show_default="one for each core",
-        ),
-        option("out", Path, Path(f"{kind.kind}.safetensors"), help="Checkpoint to write."),
-        option(
-            "resume", bool, False, "--resume", help="Go on from --out."
-        ),
-        option("checkpoint_every", float, 60.0, help="Seconds between checkpoints."),
+        option("threads", int | None, None, help=threads),
+        option("out", Path, out, help=f"Checkpoint to write. Default: {out}."),
+        option("resume", bool, False, "--resume", help="Go on from --out."),
+        option("checkpoint_every", float, 60.0, help=every),
         option("log", Path | None, None, help="JSON lines of steps and evaluations."),
-        option("plot", bool, True, help="Whether to draw curves and pictures beside --out."),
-    ]  # fmt: skip
+        option("plot", bool, True, help=plot),
+    ]
 
 
 def _train(kind: type[System], given: dict[str, Any]) -> None:

@@ -84,15 +84,10 @@ class SequenceClassifier(Model):
         TypeError, ValueError
             If `x` or `lengths` does not fit.
         """
-        summed = self._sum(self.encoder(x, lengths))
+        vectors = self.encoder(x, lengths)
+        projections = zip(self._projections.values(), vectors, strict=True)
+        summed = _total([projection(vector) for projection, vector in projections])
         return summed if self._head is None else self._head(summed)
-
-    def _sum(self, vectors: list[Array]) -> Array:
-        projected = (p(v) for p, v in zip(self._projections.values(), vectors, strict=True))
-        total = next(projected)
-        for one in projected:
-            total += one
-        return total
 
     def probabilities(self, x: Array, lengths: Array | None = None) -> Array:
         """Probabilities (B, V) of the classes; arguments and errors as in a call."""
@@ -130,9 +125,7 @@ class SequenceClassifier(Model):
         masks = [self._dropout.mask(vector) for vector in vectors]
         kept = [masked(vector, mask) for vector, mask in zip(vectors, masks, strict=True)]
         runs = [p.forward(v) for p, v in zip(self._projections.values(), kept, strict=True)]
-        summed = runs[0][0]
-        for projected, _ in runs[1:]:
-            summed += projected
+        summed = _total([projected for projected, _ in runs])
         loss, dsum = self._head_loss(summed, targets, weight)
         dvectors = [
             self._through(name, projection, tape, dsum)
@@ -150,3 +143,11 @@ class SequenceClassifier(Model):
         logits, tape = self._head.forward(summed)
         loss, dlogits = cross_entropy(logits, targets, weight=weight)
         return loss, self._through("head", self._head, tape, dlogits)
+
+
+def _total(arrays: list[Array]) -> Array:
+    """Add arrays up, in the first one's place."""
+    first, *rest = arrays
+    for array in rest:
+        first += array
+    return first

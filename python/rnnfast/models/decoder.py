@@ -135,7 +135,7 @@ class Decoder(Model):
         dvector: Array = dvectors.sum(axis=0) if self.feed == "every" else dvectors[0].copy()
         return dvector
 
-    def loss_and_gradient(self, vector: Array, targets: Array) -> float:
+    def loss_and_gradient(self, vector: Array, targets: Array) -> tuple[float, Array]:
         """Compute the loss of sequences, each step given the true symbol before it.
 
         Parameters
@@ -147,8 +147,10 @@ class Decoder(Model):
 
         Returns
         -------
-        float
-            Mean cross-entropy in nats; the gradient is left in `self.gradient`.
+        loss : float
+            Mean cross-entropy in nats; the parameters' gradient is left in `self.gradient`.
+        dvector : numpy.ndarray
+            (B, S), gradient of the vector.
 
         Raises
         ------
@@ -157,8 +159,7 @@ class Decoder(Model):
         """
         logits, tape = self.forward(vector, len(targets), before(targets))
         loss, dlogits = cross_entropy(logits, targets, ignore_index=PADDING, out=logits)
-        self.backward(tape, dlogits)
-        return loss
+        return loss, self.backward(tape, dlogits)
 
     def generate(
         self,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from rnnfast.flat import Array
-from rnnfast.nn import cross_entropy
 
-from .decoder import PADDING, Decoder, before
+from .decoder import Decoder
 from .encoder import Encoder
 from .model import Model
 
@@ -73,9 +72,7 @@ class EncoderDecoder(Model):
         """
         vectors, encoded = self.encoder.forward(x, lengths)
         source = np.concatenate(vectors, axis=1)
-        logits, tape = self.decoder.forward(source, len(targets), before(targets))
-        loss, dlogits = cross_entropy(logits, targets, ignore_index=PADDING, out=logits)
-        dsource = self.decoder.backward(tape, dlogits)
+        loss, dsource = self.decoder.loss_and_gradient(source, targets)
         ends = np.cumsum(self.encoder.widths)[:-1]
         self.encoder.backward(encoded, np.split(dsource, ends, axis=1))
         return loss
