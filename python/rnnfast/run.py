@@ -78,7 +78,8 @@ class Run:
 
     def _part_ways(self) -> None:
         """Let processes, which have drawn the same weights, draw dropout apart from each other."""
-        self._rng.bit_generator.advance(self.group.rank << 64)  # type: ignore[attr-defined]
+        if self.group.rank > 0:  # even no advance would drop half a draw that is left over
+            self._rng.bit_generator.advance(self.group.rank << 64)  # type: ignore[attr-defined]
 
     @property
     def _steps_per_epoch(self) -> int:
