@@ -158,10 +158,11 @@ class LayerOf final : public PyLayer {
       const auto e = rnnfast::explain<Real>(spec_, layer, steps, rows, batch, tokens, threads);
       all.append(py::dict(
           py::arg("crews") = e.plan.crews, py::arg("crew") = e.plan.crew,
-          py::arg("together") = e.plan.together, py::arg("input_first") = e.plan.input_first,
-          py::arg("prefetch") = e.plan.prefetch, py::arg("share") = e.plan.share,
-          py::arg("rows_alone") = e.rows_alone, py::arg("units_alone") = e.units_alone,
-          py::arg("step_flops") = e.work.step_flops, py::arg("weight_bytes") = e.work.weight_bytes,
+          py::arg("claims") = e.plan.claims, py::arg("together") = e.plan.together,
+          py::arg("input_first") = e.plan.input_first, py::arg("prefetch") = e.plan.prefetch,
+          py::arg("share") = e.plan.share, py::arg("rows_alone") = e.rows_alone,
+          py::arg("units_alone") = e.units_alone, py::arg("step_flops") = e.work.step_flops,
+          py::arg("weight_bytes") = e.work.weight_bytes,
           py::arg("cache_bytes") = e.machine.cache_bytes));
     }
     return all;

@@ -156,8 +156,8 @@ Buffer<Real> pack_track(const TrackBackward<Real>& a, index elements, Lease& lea
   Buffer<Real> packed(elements);
   const Size size = a.spec.size(a.layer);
   const auto w = weights(a.spec, a.call.parameters, a.layer, a.direction);
-  lease.run(pack_threads(packed.size(), lease),
-            [&](const Worker& me) { k.pack_backward(size, w, packed.data(), me); });
+  pack_in_shares(packed.size(), lease,
+                 [&](const Worker& me) { k.pack_backward(size, w, packed.data(), me); });
   return packed;
 }
 

@@ -126,7 +126,7 @@ TrackForward<Real>::TrackForward(const TrackCall<Real>& call, const Plan& plan, 
   }
   between = buffer<Real>(a.sequences.width(), sizes.between_per_row);
   scratch =
-      buffer<Real>(plan.threads(), k.forward_scratch(size, a.sequences.timeline(false).rows(0)));
+      buffer<Real>(plan.shares(), k.forward_scratch(size, a.sequences.timeline(false).rows(0)));
   f = {
       .size = size,
       .time = a.sequences.timeline(a.reverse()),

@@ -40,9 +40,10 @@ Plan plan_for(const Spec& spec, const Size& size, const Sizes& sizes, index elem
   return plan(work, this_machine(threads));
 }
 
-int pack_threads(index elements, const Lease& lease) {
+void pack_in_shares(index elements, Lease& lease, const std::function<void(const Worker&)>& pack) {
   constexpr index worth_waking = index{64} * 1024;
-  return elements < worth_waking ? 1 : lease.threads();
+  const int shares = elements < worth_waking ? 1 : lease.threads();
+  lease.share(shares, shares, true, [&](int share) { pack(share_of(share, shares)); });
 }
 
 template <class Real>
@@ -51,8 +52,8 @@ Buffer<Real> pack_forward(const Spec& spec, const CellKernels<Real>& k, const Re
   const Size size = spec.size(layer);
   Buffer<Real> packed(k.sizes(size).packed_forward);
   const auto w = weights(spec, parameters, layer, direction);
-  lease.run(pack_threads(packed.size(), lease),
-            [&](const Worker& me) { k.pack_forward(size, w, packed.data(), me); });
+  pack_in_shares(packed.size(), lease,
+                 [&](const Worker& me) { k.pack_forward(size, w, packed.data(), me); });
   return packed;
 }
 

@@ -24,15 +24,21 @@ Machine this_machine(int threads);
 Plan plan_for(const Spec& spec, const Size& size, const Sizes& sizes, index element,
               const Sequences& sequences, bool tokens, int threads, int directions);
 
-// How many threads pack so many elements.
-int pack_threads(index elements, const Lease& lease);
-
 // A layer's input as rows that kernels can read, or tokens.
 template <class Real>
 struct LayerInput {
   Rows<const Real> x;
   const int32_t* tokens = nullptr;
 };
+
+// Shares of work that nobody meets in, as kernels see them, among crews of `crew`.
+inline Worker share_of(int share, int shares, int crew = 1) {
+  const auto go_on = [](void*, int) { return true; };
+  return {share, shares, crew, 0, nullptr, go_on, go_on};
+}
+
+// Packs so many elements, on as many threads as that is worth.
+void pack_in_shares(index elements, Lease& lease, const std::function<void(const Worker&)>& pack);
 
 // The weights of one layer and direction for its forward pass.
 template <class Real>
@@ -57,6 +63,9 @@ template <class Real>
 void run_forward(const CellKernels<Real>& k, const Plan& plan, const Sizes& sizes,
                  const Forward<Real>& f, Lease& lease) {
   const ForwardPass<Real> pass(k, plan, sizes, f);
+  if (plan.claims)
+    return lease.share(plan.threads(), plan.shares(), plan.wake,
+                       [&](int share) { pass.run(share_of(share, plan.shares(), plan.claims)); });
   lease.run(plan.crews, plan.crew, [&](const Worker& me) { pass.run(me); });
 }
 

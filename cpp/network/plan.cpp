@@ -9,6 +9,8 @@ namespace {
 constexpr double meeting = 10e3;          // for every member of a crew, at every phase
 constexpr double distant_meeting = 30e3;  // where it sits behind another third-level cache
 constexpr double waking = 500e3;          // of the workers, for a call
+constexpr double calling = 30e3;          // the same where nobody waits for one that comes late
+constexpr int claims_each = 4;            // of a thread: more of them balance better, and cost more
 
 // Weights that a third-level cache delivers to every core as fast as sixteen rows use them.
 constexpr index far_cache = 12 << 20;
@@ -36,6 +38,11 @@ double total_flops(const Work& work) {
          static_cast<double>(std::max<index>(work.batch, 1));
 }
 
+// Nobody waits for a worker that comes late.
+bool claimed(const Work& work) { return work.steps == 1 && work.phases == 1; }
+
+double starting(const Work& work) { return claimed(work) ? calling : waking; }
+
 Plan planned(const Work& work, const Machine& machine, index crews, int crew) {
   Plan p{};
   p.crews = fewest_parts(work.batch, static_cast<int>(std::min(crews, work.batch)));
@@ -47,7 +54,7 @@ Plan planned(const Work& work, const Machine& machine, index crews, int crew) {
 // For one direction.
 Plan best_plan(const Work& work, const Machine& machine) {
   Plan best{};
-  if (total_flops(work) <= waking) return best;
+  if (total_flops(work) <= starting(work)) return best;
   for (int crew = 1; crew <= std::min<index>(machine.threads, work.panels); ++crew) {
     const index crews = machine.threads / crew;
     const index filled = std::max<index>(work.batch / enough_rows(work, machine), 1);
@@ -70,7 +77,7 @@ double expected_share(const Work& work, const Machine& machine, int crews, int c
   }
   const int near = std::min(crew, machine.neighbours);
   const double meetings = crew > 1 ? near * meeting + (crew - near) * distant_meeting : 0;
-  return share + work.phases * meetings / work.step_flops + waking / total_flops(work);
+  return share + work.phases * meetings / work.step_flops + starting(work) / total_flops(work);
 }
 
 Plan plan(const Work& work, const Machine& machine) {
@@ -82,6 +89,10 @@ Plan plan(const Work& work, const Machine& machine) {
     each.share = (each.share + waking / total_flops(work)) / 2;
     each.together = true;
     if (each.share < best.share) best = each;
+  }
+  if (claimed(work) && !best.together && best.threads() > 1) {
+    best.claims = static_cast<int>(std::min<index>(best.crew * claims_each, work.panels));
+    best.wake = total_flops(work) > 2 * waking;
   }
   // One row makes every weight serve a single multiply-add a step: better to read the input
   // weights once for many steps. This decides about rounding, so that threads have no say in it.

@@ -30,9 +30,14 @@ struct Plan {
   bool input_first;  // the input product of all steps before the time loop
   bool prefetch;     // the weights that a thread reads every step exceed its second-level cache
   bool together = false;  // both directions at once, each by such crews; else one after the other
-  double share = 1;       // of a single thread's time that the layer is expected to take
+  // A single step after which nobody meets: how many shares of its units, of each crew's rows, the
+  // threads claim one by one, so that none waits for another that has lost its core; else none.
+  int claims = 0;
+  bool wake = true;  // where there are claims: worth waking the workers
+  double share = 1;  // of a single thread's time that the layer is expected to take
 
   int threads() const { return crews * crew; }  // of a direction
+  int shares() const { return claims ? crews * claims : threads(); }
 };
 
 // What a layer would take with these crews, as a share of a single thread's time. Estimates are for

@@ -99,7 +99,7 @@ Recomputation<Real>::Recomputation(const Spec& spec, const CellKernels<Real>& k,
   if (traits.has_cell_state) cells_ = buffer<Real>(windows.rows(), sizes_.padded_hidden);
   if (traits.needs_operand) operand_ = buffer<Real>(windows.rows(), sizes_.padded_hidden);
   between_ = buffer<Real>(windows.width(), sizes_.between_per_row);
-  scratch_ = buffer<Real>(plan.threads(), k.forward_scratch(size, windows.width()));
+  scratch_ = buffer<Real>(plan.shares(), k.forward_scratch(size, windows.width()));
 }
 
 template <class Real>

@@ -22,9 +22,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr auto awake = std::chrono::milliseconds(3);        // before a worker without work sleeps
-constexpr auto poll_every = std::chrono::milliseconds(50);  // between looks for Ctrl-C
-constexpr auto long_steps = std::chrono::milliseconds(1);   // eight of them: read the clock at each
+constexpr auto awake = std::chrono::milliseconds(3);          // before a worker without work sleeps
+constexpr auto poll_every = std::chrono::milliseconds(50);    // between looks for Ctrl-C
+constexpr auto close_calls = std::chrono::microseconds(100);  // a worker may as well stay awake
+constexpr auto long_steps = std::chrono::milliseconds(1);  // eight of them: read the clock at each
 constexpr int spins = 2000;  // about 20 µs of pauses before giving the core to whoever wants it
 
 void pause() {
@@ -97,35 +98,88 @@ class Team {
 
   bool run(int count, int crew, const std::function<void(const Worker&)>& job, Watch& watch) {
     refuse_child();
-    job_ = &job;
     crew_ = crew;
     watch_ = &watch;
     stop_.store(false, std::memory_order_relaxed);
     count_.store(count, std::memory_order_relaxed);
     for (int i = 0; i < count; ++i) members_[i]->steps.store(0, std::memory_order_relaxed);
-    for (int i = 1; i < count; ++i) {
-      members_[i]->jobs.fetch_add(1, std::memory_order_release);
-      members_[i]->jobs.notify_one();
-    }
+    post(count, job);
     job(worker(0));
     if (watch.stopped() && forked()) return false;
     refuse_child();
-    for (int i = 1; i < count; ++i)
-      wait_for(
-          [&] {
-            return members_[i]->done.load(std::memory_order_acquire) ==
-                   members_[i]->jobs.load(std::memory_order_relaxed);
-          },
-          [] { return false; });
+    for (int i = 1; i < count; ++i) wait_until_done(*members_[i]);
     return !stop_.load(std::memory_order_relaxed);
+  }
+
+  void share(int count, int parts, bool wake, const std::function<void(int)>& job) {
+    refuse_child();
+    if (!wake && Clock::now() - shared_ > close_calls) count = 1;
+    for (int i = 0; i < count; ++i)
+      members_[i]->parts.store(range(parts * i / count, parts * (i + 1) / count),
+                               std::memory_order_relaxed);
+    const std::function<void(const Worker&)> take = [&](const Worker& me) {
+      take_parts(me.member, count, job);
+    };
+    crew_ = 1;
+    count_.store(count, std::memory_order_relaxed);
+    post(count, take);
+    take_parts(0, count, job);
+    for (int i = 1; i < count; ++i)
+      if (!revoke(*members_[i])) wait_until_done(*members_[i]);
+    if (!wake) shared_ = Clock::now();
   }
 
  private:
   struct alignas(128) Member {
-    std::atomic<unsigned> jobs{0};
+    std::atomic<unsigned> jobs{0};                // posted
+    alignas(128) std::atomic<unsigned> begun{0};  // or revoked
     alignas(128) std::atomic<unsigned> done{0};
     alignas(128) std::atomic<index> steps{0};
+    alignas(128) std::atomic<uint64_t> parts{0};  // a range() of those of share()
   };
+
+  void post(int count, const std::function<void(const Worker&)>& job) {
+    job_ = &job;
+    for (int i = 1; i < count; ++i) {
+      members_[i]->jobs.fetch_add(1, std::memory_order_release);
+      members_[i]->jobs.notify_one();
+    }
+  }
+
+  // Of the job numbered so, for the member alone or the caller alone.
+  static bool begin(Member& member, unsigned job) {
+    unsigned before = job - 1;
+    return member.begun.compare_exchange_strong(before, job, std::memory_order_acq_rel);
+  }
+  static bool revoke(Member& member) {
+    return begin(member, member.jobs.load(std::memory_order_relaxed));
+  }
+  static void wait_until_done(const Member& member) {
+    const unsigned job = member.jobs.load(std::memory_order_relaxed);
+    wait_for([&] { return member.done.load(std::memory_order_acquire) == job; },
+             [] { return false; });
+  }
+
+  // Parts [first, end) in one word, so that they are taken from either end by one exchange.
+  static uint64_t range(int first, int end) { return uint64_t(first) << 32 | uint64_t(end); }
+
+  // A part of the range, or -1: its owner takes the first, others the last.
+  static int take_part(std::atomic<uint64_t>& parts, bool own) {
+    for (uint64_t left = parts.load(std::memory_order_relaxed);;) {
+      const int first = static_cast<int>(left >> 32), end = static_cast<int>(left & 0xffffffff);
+      if (first == end) return -1;
+      const uint64_t rest = own ? range(first + 1, end) : range(first, end - 1);
+      if (parts.compare_exchange_weak(left, rest, std::memory_order_relaxed))
+        return own ? first : end - 1;
+    }
+  }
+
+  void take_parts(int member, int count, const std::function<void(int)>& job) {
+    for (int k = 0; k < count; ++k) {
+      auto& parts = members_[(member + k) % count]->parts;
+      for (int part; (part = take_part(parts, k == 0)) >= 0;) job(part);
+    }
+  }
 
   Worker worker(int i) {
     return {i, count_.load(std::memory_order_relaxed), crew_, i, this, meet, proceed};
@@ -179,13 +233,15 @@ class Team {
   }
 
   [[noreturn]] void work(int i, Member& me) {
-    for (unsigned finished = 0;; ++finished) {
-      const auto called = [&] { return me.jobs.load(std::memory_order_acquire) != finished; };
+    for (unsigned seen = 0;;) {
+      const auto called = [&] { return me.jobs.load(std::memory_order_acquire) != seen; };
       const auto bedtime = Clock::now() + awake;
       wait_for(called, [&] { return Clock::now() > bedtime; });
-      while (!called()) me.jobs.wait(finished, std::memory_order_acquire);
+      while (!called()) me.jobs.wait(seen, std::memory_order_acquire);
+      seen = me.jobs.load(std::memory_order_acquire);
+      if (!begin(me, seen)) continue;  // came too late
       (*job_)(worker(i));
-      me.done.store(finished + 1, std::memory_order_release);
+      me.done.store(seen, std::memory_order_release);
     }
   }
 
@@ -196,6 +252,7 @@ class Team {
   int crew_ = 1;
   std::atomic<int> count_{1};
   std::atomic<bool> stop_{false};
+  Clock::time_point shared_{};  // when a call last ended that is not worth waking anyone
 };
 
 namespace {
@@ -272,12 +329,19 @@ void Lease::run(int crews, int crew, const std::function<void(const Worker&)>& j
   if (!finished) throw Interrupted();
 }
 
+void Lease::share(int threads, int parts, bool wake, const std::function<void(int)>& job) {
+  if (team_ && threads > 1)
+    team_->share(std::min(threads, parts), parts, wake, job);
+  else
+    for (int part = 0; part < parts; ++part) job(part);
+  if (watch_.stop()) throw Interrupted();
+}
+
 void Lease::parallel(index n, double cost, const std::function<void(index, index)>& job) {
   constexpr double worth_waking = 200e3;
   const int count = static_cast<int>(std::min<index>(
       static_cast<double>(n) * cost < worth_waking ? 1 : threads_, std::max<index>(n, 1)));
-  run(count,
-      [&](const Worker& me) { job(n * me.index / me.count, n * (me.index + 1) / me.count); });
+  share(count, count, true, [&](int part) { job(n * part / count, n * (part + 1) / count); });
 }
 
 }  // namespace rnnfast

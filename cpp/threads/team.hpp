@@ -45,6 +45,13 @@ class Lease {
   // The same on crews · crew threads, of which those of a crew meet each other.
   void run(int crews, int crew, const std::function<void(const Worker&)>& job);
 
+  // Runs job(0) … job(parts - 1), each once and in any order, on up to `threads` threads. They
+  // claim the parts one by one, and the caller does what no worker has begun: one that comes late
+  // costs nothing. Nearly the same thread gets the same parts whenever it is asked for as many.
+  // Workers that sleep are woken where that is worthwhile, or where calls follow each other
+  // closely.
+  void share(int threads, int parts, bool wake, const std::function<void(int part)>& job);
+
   // Cuts 0 … n - 1 into one range for each thread where n · cost (in floating-point operations or
   // bytes) is worth waking them.
   void parallel(index n, double cost, const std::function<void(index begin, index end)>& job);

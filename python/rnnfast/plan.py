@@ -28,6 +28,10 @@ class LayerPlan:
         The threads of a direction form `crews` crews of `crew` threads. A crew owns rows of the
         batch and waits for no other; its members own units and meet after every step, and within
         it where a cell has a second product of the first one's result.
+    claims : int
+        Where not 0, of a single step: its units are cut into so many shares, which the members of
+        a crew claim one by one. Nobody meets, so that a thread that has lost its core delays only
+        the share it is at.
     together : bool
         Forward passes process both directions at once, each by such crews; else one after the
         other, as backward passes do, and forward passes for training where the layer recomputes.
@@ -51,6 +55,7 @@ class LayerPlan:
 
     crews: int
     crew: int
+    claims: int
     together: bool
     input_first: bool
     prefetch: bool
@@ -100,7 +105,11 @@ class LayerPlan:
             return "one thread"
         if self.crew == 1:
             return f"{self.crews} threads with rows of their own, which never wait"
-        units = f"{self.crew} threads with units of their own, which meet after every step"
+        units = (
+            f"{self.crew} threads that claim units in {self.claims} shares"
+            if self.claims
+            else f"{self.crew} threads with units of their own, which meet after every step"
+        )
         return (
             units if self.crews == 1 else f"{self.crews} crews with rows of their own, of {units}"
         )

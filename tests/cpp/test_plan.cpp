@@ -121,6 +121,22 @@ TEST(plan_counts_the_meetings_of_every_phase) {
   CHECK(plan(work, machine).crew < once.crew);
 }
 
+// Of a single step everyone claims shares of units, several each, unless a second phase has to wait
+// for the first; a small one is not worth waking anyone.
+TEST(plan_lets_threads_claim_a_single_step) {
+  for (int threads : {2, 8, 64})
+    for (index hidden : {128, 512}) {
+      Work work = lstm(hidden, 1);
+      CHECK(plan(work, {threads, 1 << 20, 8}).claims == 0);
+      work.steps = work.rows = 1;
+      const Plan one = plan(work, {threads, 1 << 20, 8});
+      CHECK(one.crew > 1 && one.claims >= one.crew && one.claims <= work.panels);
+      CHECK(one.shares() == one.claims && one.wake == (hidden > 128));
+      work.phases = 2;
+      CHECK(plan(work, {threads, 1 << 20, 8}).claims == 0);
+    }
+}
+
 // Two directions wait for nothing of each other: half the threads each, unless one is left over.
 TEST(plan_processes_both_directions_at_once) {
   for (index batch : {1, 7, 64})

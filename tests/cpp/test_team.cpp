@@ -101,6 +101,60 @@ TEST(team_cuts_ranges_without_gaps) {
   }
 }
 
+TEST(team_does_every_part_once) {
+  for (int threads : {1, 2, 3, 8}) {
+    Lease lease(threads, never);
+    for (int parts : {0, 1, 2, 7, 64})
+      for (bool wake : {false, true})
+        for (int again = 0; again < 200; ++again) {
+          std::vector<int> done(parts, 0);
+          lease.share(threads, parts, wake, [&](int part) { ++done[part]; });
+          for (int n : done) CHECK(n == 1);
+        }
+  }
+}
+
+// Every worker holds the first part it gets until the caller has done all that nobody else began.
+TEST(team_takes_over_the_parts_of_late_workers) {
+  constexpr int threads = 3, parts = 12;
+  Lease lease(threads, never);
+  const auto caller = std::this_thread::get_id();
+  for (int again = 0; again < 20; ++again) {
+    std::atomic<int> left{parts}, others{0};
+    lease.share(threads, parts, true, [&](int) {
+      --left;
+      if (std::this_thread::get_id() == caller) return;
+      ++others;
+      while (left > 0) std::this_thread::yield();
+    });
+    CHECK(left == 0 && others < threads);
+  }
+}
+
+// Parts that are not worth a wake-up, long after the last ones, are the caller's.
+TEST(team_wakes_nobody_for_a_small_share) {
+  Lease lease(2, never);
+  const auto caller = std::this_thread::get_id();
+  for (int again = 0; again < 5; ++again) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    int others = 0;
+    lease.share(2, 8, false, [&](int) { others += std::this_thread::get_id() != caller; });
+    CHECK(others == 0);
+  }
+}
+
+TEST(team_mixes_runs_and_shares) {
+  Lease lease(3, never);
+  std::vector<long> sum(3, 0);
+  std::atomic<long> parts{0};
+  for (int i = 0; i < 5000; ++i) {
+    lease.run(3, [&](const Worker& me) { sum[me.index] += i; });
+    lease.share(3, 5, i % 2, [&](int part) { parts += part; });
+  }
+  for (long s : sum) CHECK(s == 4999L * 5000 / 2);
+  CHECK(parts == 5000 * 10);
+}
+
 // Whoever finds the team busy works alone, and all get their results.
 TEST(team_serves_callers_from_several_threads) {
   std::atomic<int> wrong{0}, alone{0};
