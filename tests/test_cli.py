@@ -188,8 +188,10 @@ def test_a_last_checkpoint_that_fails_loses_no_results(run, text, monkeypatch):
     code, out, err = run("train", "text", "--data", str(text), "--epochs", "1", *SMALL)
     assert code == 1
     assert "checkpoint not written: No space left on device: text.safetensors" in err
+    assert "in text.best.safetensors" not in out
     told = (
-        r"held-out: bits/char \d\.\d+, nats/char \d\.\d+\n(best: .*\n)?no checkpoint\n\n(?s:.){100}"
+        r"held-out: bits/char \d\.\d+, nats/char \d\.\d+\n"
+        r"(best: .*, not saved\n)?no checkpoint\n\n(?s:.){100}"
     )
     assert re.match(told, out)
 
@@ -337,7 +339,7 @@ BAD_INPUT = {
     ),
     "two lengths": (
         "train text --epochs 1 --minutes 1",
-        r"expected one of --epochs and --minutes",
+        r"expected --epochs or --minutes, came both",
     ),
     "negative interval": (
         "train text --checkpoint-every -1",
@@ -525,3 +527,15 @@ def test_the_live_bar_shows_loss_speed_and_time_left(rng, text):
     shown = console.export_text()
     assert "100 %" in shown
     assert re.search(r"\d\.\d{3} bits/char  [\d,]+ chars/s  0:00 left", shown)
+
+
+def test_the_version_is_told(run):
+    assert run("--version") == (0, f"rnnfast {rnnfast.__version__}\n", "")
+
+
+def test_help_tells_what_presets_stand_for(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    assert (
+        "notes (--cell gru --layers 3 --hidden 512 --seq-length 256)"
+        in run("train", "text", "--help")[1]
+    )

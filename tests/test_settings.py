@@ -35,8 +35,8 @@ from texts import settings
         ({"dropout": -0.1}, "--dropout is -0.1"),
         ({"seed": -1}, "--seed is -1, expected at least 0"),
         ({"dropout": 1.0}, "--dropout is 1.0, expected at least 0 and below 1"),
-        ({"epochs": None}, "expected one of --epochs and --minutes"),
-        ({"minutes": 1.0}, "expected one of --epochs and --minutes"),
+        ({"epochs": None}, "expected --epochs or --minutes, came neither"),
+        ({"minutes": 1.0}, "expected --epochs or --minutes, came both"),
     ],
 )
 def test_settings_out_of_range_are_named(changes, message):
@@ -79,7 +79,7 @@ def test_extended_replaces_one_length_by_another():
     assert stored.extended({"epochs": 6}, FREE).epochs == 6
     timed = stored.extended({"minutes": 2.0}, FREE)
     assert (timed.epochs, timed.minutes) == (None, 2.0)
-    with pytest.raises(ValueError, match="expected one of --epochs and --minutes"):
+    with pytest.raises(ValueError, match="expected --epochs or --minutes, came both"):
         stored.extended({"minutes": 2.0, "epochs": 3}, FREE)
     with pytest.raises(ValueError, match="--epochs is 0, expected at least 1"):
         stored.extended({"epochs": 0}, FREE)

@@ -35,6 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     missing = [name for name in EXTRAS if find_spec(name) is None]
     if missing:
         _fail(f"the command line needs {', '.join(missing)}: pip install 'rnnfast[cli]'", BAD_INPUT)
+    try:
+        code = _run(arguments)
+    except KeyboardInterrupt:
+        _fail("interrupted", INTERRUPTED)
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """Run a command and return its code, or exit with the line that tells what is wrong."""
     from .commands import app
     from .train import DivergenceError
 
@@ -43,8 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.flush()
     except DivergenceError as error:
         _fail(str(error), 1)
-    except KeyboardInterrupt:
-        _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
         sys.exit(UNREAD)
@@ -58,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if message is None:
             raise
         _fail(message(), BAD_INPUT)
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
 def _fail(message: str, code: int) -> NoReturn:

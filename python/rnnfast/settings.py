@@ -119,7 +119,8 @@ class Settings:
         for entry in fields(self):
             _check(entry, getattr(self, entry.name))
         if (self.epochs is None) == (self.minutes is None):
-            raise ValueError("expected one of --epochs and --minutes")
+            came = "neither" if self.epochs is None else "both"
+            raise ValueError(f"expected --epochs or --minutes, came {came}")
 
     def extended(self, given: Mapping[str, Any], free: frozenset[str]) -> Self:
         """Return these settings with the free ones as given; the others must be as they are.

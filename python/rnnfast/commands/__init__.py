@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+import rnnfast
 from rnnfast.bench.cli import command as bench
 
 from .forecast import forecast
@@ -20,6 +23,17 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        print("rnnfast", rnnfast.__version__)
+        raise typer.Exit
+
+
 app.add_typer(train, name="train")
 app.command("bench")(bench)
 for _command in (generate, suggest, predict, forecast, gradients, show, info):

@@ -41,6 +41,7 @@ class Participant:
     interval: float
     resumed: bool
     _saved: float = field(default_factory=time.monotonic, init=False)
+    _best_lost: bool = field(default=False, init=False)
 
     @property
     def best(self) -> Path:
@@ -72,7 +73,7 @@ class Participant:
 
     def _evaluated(self, figures: Figures, best: bool) -> None:
         if best:
-            self._save(self.best)
+            self._best_lost = not self._save(self.best)
 
     def _checkpoint(self) -> None:
         """Save if it is time to, which the first process's clock decides for all."""
@@ -175,7 +176,8 @@ class Session(Participant):
         print(f"held-out: {figures_text(last)}")
         if best is not last:
             name = system.best[0]
-            print(f"best: {name} {best[name]:.4g} at step {best['step']}, in {self.best}")
+            where = "not saved" if self._best_lost else f"in {self.best}"
+            print(f"best: {name} {best[name]:.4g} at step {best['step']}, {where}")
         print(f"checkpoint: {self.out}" if saved else "no checkpoint")
         report = system.report()
         if report:

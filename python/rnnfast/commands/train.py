@@ -16,7 +16,7 @@ from rnnfast.checkpoint import check_writable, load
 from rnnfast.cli import BAD_INPUT, UNSAVED
 from rnnfast.parallel import FailedElsewhereError, Group, join, together
 from rnnfast.run import Run
-from rnnfast.settings import LENGTH
+from rnnfast.settings import LENGTH, flag
 from rnnfast.systems import SYSTEMS, System
 from rnnfast.train import DivergenceError
 
@@ -27,8 +27,8 @@ app = typer.Typer(help="Train a model.", no_args_is_help=True)
 
 
 def _parameters(kind: type[System]) -> Parameters:
-    names, out = ", ".join(kind.presets), Path(f"{kind.kind}.safetensors")
-    preset = [option("preset", str | None, None, help=f"Options to start from: {names}.")]
+    out = Path(f"{kind.kind}.safetensors")
+    preset = [option("preset", str | None, None, help=_presets(kind))]
     threads = "Of the recurrent kernels. Default: one for each core."
     every = "Seconds between checkpoints. Default: 60."
     plot = "Whether to draw curves and pictures beside --out. Default: yes."
@@ -42,6 +42,15 @@ def _parameters(kind: type[System]) -> Parameters:
         option("log", Path | None, None, help="JSON lines of steps and evaluations."),
         option("plot", bool, True, help=plot),
     ]
+
+
+def _presets(kind: type[System]) -> str:
+    """Tell the presets and what they stand for."""
+    told = (
+        f"{name} ({' '.join(f'{flag(key)} {value}' for key, value in settings.items())})"
+        for name, settings in kind.presets.items()
+    )
+    return f"Options to start from: {', '.join(told)}."
 
 
 def _train(kind: type[System], given: dict[str, Any]) -> None:
