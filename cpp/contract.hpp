@@ -212,9 +212,53 @@ struct CellKernels {
   void (*weight_gradient)(const WeightGradient<Real>&, const Worker&);
 };
 
+// Row-major matrices: c [rows][columns] = a [rows][depth] · b + bias.
+template <class Real>
+struct DenseRows {
+  index rows, depth, columns;
+  const Real* a;
+  const Real* b;     // packed
+  const Real* bias;  // [columns]; may be null: zero
+  Real* c;
+};
+
+// c [left][right] = aᵀ · b, of a [rows][left] and b [rows][right].
+template <class Real>
+struct DenseColumns {
+  index rows, left, right;
+  const Real* a;
+  const Real* b;
+  Real* c;
+};
+
+// y [rows][columns] = the softmax of each row of x, scaled; y may be x.
+template <class Real>
+struct Softmax {
+  index rows, columns;
+  const Real* x;
+  const Real* scales;  // [rows]
+  Real* y;
+  Real* norms;  // [rows][2]: the largest of a row, and the sum of the exponentials of what x lacks
+};
+
+template <class Real>
+struct DenseKernels {
+  index (*packed)(index depth, index columns);
+  // From w [depth][columns], and from its transpose.
+  void (*pack)(const Real* w, index depth, index columns, Real* packed, const Worker&);
+  void (*pack_transposed)(const Real* w, index depth, index columns, Real* packed, const Worker&);
+  void (*rows)(const DenseRows<Real>&, index begin, index end);
+  // Blocks of c that are computed apart from each other, each with scratch of its own.
+  index (*column_blocks)(const DenseColumns<Real>&);
+  index (*column_scratch)();
+  void (*columns)(const DenseColumns<Real>&, index block, Real* scratch);
+  void (*softmax)(const Softmax<Real>&, index begin, index end);  // rows
+};
+
 template <class Real>
 struct KernelTable {
   CellKernels<Real> cell[cell_count];
+  DenseKernels<Real> dense;  // null where the format is not native
   // y[i] = keep(seed + i) ? scale · x[i] : 0, splitmix64 deciding; x may be y.
   void (*dropout)(const Real* x, Real* y, index n, uint64_t seed, double probability);
   void (*tanh)(const Real* x, Real* y, index n);

@@ -7,6 +7,7 @@
 #include "../dispatch/dispatch.hpp"
 #include "../threads/team.hpp"
 #include "arrays.hpp"
+#include "dense.hpp"
 #include "layer.hpp"
 #include "probes.hpp"
 
@@ -94,6 +95,15 @@ PYBIND11_MODULE(_core, m) {
       .def("magnitudes", &PyLayer::magnitudes, py::arg("tape"))
       .def("explain", &PyLayer::explain, py::arg("steps"), py::arg("rows"), py::arg("batch"),
            py::arg("tokens"), py::arg("num_threads"));
+
+  m.def("dense_forward", dense_forward, py::arg("x"), py::arg("weight"), py::arg("bias"),
+        py::arg("y"), py::arg("num_threads"));
+  m.def("dense_input_gradient", dense_input_gradient, py::arg("dy"), py::arg("weight"),
+        py::arg("dx"), py::arg("num_threads"));
+  m.def("dense_weight_gradient", dense_weight_gradient, py::arg("dy"), py::arg("x"),
+        py::arg("dweight"), py::arg("num_threads"));
+  m.def("softmax", softmax, py::arg("x"), py::arg("scales"), py::arg("y"), py::arg("norms"),
+        py::arg("num_threads"));
 
   m.def("isa", [] { return current().name; });
   m.def("isas", [] { return names_of(instruction_sets()); });

@@ -4,8 +4,8 @@
 #include "cells/gru.hpp"
 #include "cells/gru_reset_before.hpp"
 #include "cells/lstm.hpp"
+#include "dense.hpp"
 #include "probe.hpp"
-#include "weight_gradient.hpp"
 
 namespace rnnfast::RNNFAST_ISA {
 namespace {
@@ -61,6 +61,17 @@ constexpr CellKernels<typename Cell::Real> kernels() {
   return k;
 }
 
+template <class Format, class Real = Format::Real>
+constexpr DenseKernels<Real> dense() {
+  if constexpr (Format::native)
+    return {dense_packed<Real>,          dense_pack<Real>,
+            dense_pack_transposed<Real>, dense_rows<Real>,
+            dense_column_blocks<Real>,   dense_column_scratch<Real>,
+            dense_columns<Real>,         softmax<Real>};
+  else
+    return {};
+}
+
 template <class Format>
 constexpr KernelTable<typename Format::Real> table() {
   using Real = Format::Real;
@@ -68,6 +79,7 @@ constexpr KernelTable<typename Format::Real> table() {
       // In the order of cells.hpp.
       {kernels<Basic<Format>>(), kernels<Lstm<Format>>(), kernels<ProjectedLstm<Format>>(),
        kernels<Gru<Format>>(), kernels<GruResetBefore<Format>>()},
+      dense<Format>(),
       dropout<Real>,
       map_tanh<Real>,
       map_sigmoid<Real>,

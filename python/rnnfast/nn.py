@@ -1,4 +1,4 @@
-"""Dense layers, activations and losses in NumPy: what a model needs around its recurrent layers.
+"""Dense layers, activations and losses: what a model needs around its recurrent layers.
 
 Letters: N rows, I input features, O output features, V classes.
 """
@@ -13,12 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from . import _core
 from .flat import Array, FlatParameters, check_buffer
-from .workers import each, spans
 
-_BLOCK_BYTES = 1 << 18  # rows of a loss are walked in blocks that stay in the L2 cache
-_BLOCK_TERMS = 1 << 24  # multiplications of a block of a product, some 0.3 ms: worth a thread
-_BLOCK_LEAST = 128  # rows or columns of it: fewer would read the other factor too often
+_FEW_ROWS = 8  # of a product: for more of them the kernels pay, which copy the weights first
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,9 +146,13 @@ class Dense(FlatParameters):
         if out is not None:
             check_buffer("dense: out", out, (len(rows), self.out_features), self.dtype)
         y = np.empty((len(rows), self.out_features), self.dtype) if out is None else out
-        _product(rows, self.parameters["weight"].T, y)
-        if self.bias:
-            y += self.parameters["bias"]
+        weight, bias = self.parameters["weight"], self.parameters.get("bias")
+        if len(rows) > _FEW_ROWS:
+            _core.dense_forward(rows, weight, bias, y, None)
+        else:
+            np.matmul(rows, weight.T, out=y)
+            if bias is not None:
+                y += bias
         return y.reshape(*x.shape[:-1], self.out_features)
 
     def forward(self, x: Array, *, out: Array | None = None) -> tuple[Array, DenseTape]:
@@ -208,7 +210,7 @@ class Dense(FlatParameters):
             out = np.empty_like(self.flat)
         self._check_buffer("out", out)
         views = self._views(out)
-        _product(rows.T, tape.x, views["weight"])
+        _core.dense_weight_gradient(rows, tape.x, views["weight"], None)
         if self.bias:
             np.add.reduce(rows, axis=0, out=views["bias"])
         if not input_gradient:
@@ -217,7 +219,7 @@ class Dense(FlatParameters):
             check_buffer("dense: dx", dx, tape.x.shape, self.dtype)
         else:
             dx = np.empty_like(tape.x)
-        _product(rows, self.parameters["weight"], dx)
+        _core.dense_input_gradient(rows, self.parameters["weight"], dx, None)
         return DenseGradients(dx.reshape(tape.shape), views, out)
 
 
@@ -311,16 +313,6 @@ class Activation:
         return da
 
 
-def _product(a: Array, b: Array, out: Array) -> None:
-    """Write a @ b to `out`, block by block along its longer axis."""
-    (m, k), n = a.shape, b.shape[1]
-    length = max(_BLOCK_LEAST, _BLOCK_TERMS // max(1, k * min(m, n)))
-    if m >= n:
-        each(lambda part: np.matmul(a[part], b, out=out[part]), spans(m, length))
-    else:
-        each(lambda part: np.matmul(a, b[:, part], out=out[:, part]), spans(n, length))
-
-
 def _size(name: str, value: int) -> int:
     try:
         size = operator.index(value)
@@ -407,29 +399,40 @@ def cross_entropy(
     classes = logits.shape[-1]
     _check_range(targets, classes, ignore_index)
     counts = _counts(targets.reshape(-1), classes, ignore_index, weight)
-    total = targets.size if counts is None else float(counts.sum(dtype=np.float64))
+    total = float(counts.sum())
     if total == 0:
         raise ValueError("cross_entropy: no target to average over")
     gradient = np.empty(logits.shape, logits.dtype) if out is None else out
-    rows, drows = logits.reshape(-1, classes), gradient.reshape(-1, classes)
-    labels = targets.reshape(-1)
+    rows = np.ascontiguousarray(logits).reshape(-1, classes)
+    # A row that does not count may have any target.
+    labels = np.where(counts > 0.0, targets.reshape(-1), 0)
+    losses = _losses(rows, labels, counts / total, gradient.reshape(-1, classes))
+    kept = counts > 0.0
+    return float(np.dot(losses[kept], counts[kept])) / total, gradient
 
-    def block_loss(part: slice) -> float:
-        count = None if counts is None else counts[part]
-        return _block_loss(rows[part], labels[part], count, 1.0 / total, drows[part])
 
-    height = max(1, _BLOCK_BYTES // max(1, classes * rows.itemsize))
+def _losses(
+    logits: Array, labels: Array, scales: NDArray[np.float64], gradient: Array
+) -> NDArray[np.float64]:
+    """Loss of each row; writes scales·(softmax - one-hot), exact zeros where the scale is."""
+    order = np.arange(labels.size)
+    factors = scales.astype(logits.dtype)
+    norms = np.empty((labels.size, 2), logits.dtype)
     with np.errstate(invalid="ignore", over="ignore"):
-        losses = each(block_loss, spans(len(rows), height))
-    return sum(losses) / total, gradient
+        chosen = logits[order, labels]  # which the gradient may overwrite
+        _core.softmax(logits, factors, gradient, norms, None)
+        gradient[order, labels] -= factors
+        gradient[scales == 0.0] = 0.0
+        losses: NDArray[np.float64] = np.log(norms[:, 1]) - (chosen - norms[:, 0])
+    return losses.astype(np.float64)
 
 
 def _counts(
     targets: Array, classes: int, ignore_index: int | None, weight: Array | None
-) -> NDArray[np.float64] | None:
-    """How much each target counts, None where all count 1."""
+) -> NDArray[np.float64]:
+    """How much each target counts."""
     if ignore_index is None and weight is None:
-        return None
+        return np.ones(targets.shape)
     kept = np.full(targets.shape, True) if ignore_index is None else targets != ignore_index
     if weight is None:
         return kept.astype(np.float64)
@@ -445,6 +448,10 @@ def _counts(
 
 def _check_targets(logits: Array, targets: Array) -> None:
     _require_array("cross_entropy: logits", logits, "f", "floating point")
+    if logits.dtype not in (np.dtype("float32"), np.dtype("float64")):
+        raise ValueError(
+            f"cross_entropy: logits has dtype {logits.dtype}, expected float32 or float64"
+        )
     _require_array("cross_entropy: targets", targets, "iu", "integers")
     if logits.ndim < 1 or logits.shape[:-1] != targets.shape:
         raise ValueError(
@@ -463,34 +470,6 @@ def _check_range(targets: Array, classes: int, ignore_index: int | None) -> None
         raise ValueError(
             f"cross_entropy: targets{place} is {targets[first]}, expected 0 to {classes - 1}"
         )
-
-
-def _block_loss(
-    logits: Array,
-    targets: Array,
-    counts: NDArray[np.float64] | None,
-    scale: float,
-    gradient: Array,
-) -> float:
-    """Sum of the losses of a block of rows; writes count·(softmax - one-hot)·scale."""
-    rows = np.arange(targets.size)
-    # A row that does not count may have any target.
-    targets = targets if counts is None else np.where(counts > 0.0, targets, 0)
-    np.subtract(logits, logits.max(axis=1, keepdims=True), out=gradient)
-    chosen = gradient[rows, targets]
-    np.exp(gradient, out=gradient)
-    total = gradient.sum(axis=1, keepdims=True)
-    losses = np.log(total[:, 0]) - chosen
-    if counts is None:
-        np.multiply(gradient, scale / total, out=gradient)
-        gradient[rows, targets] -= scale
-        return float(losses.sum(dtype=np.float64))
-    scales = (counts * scale).astype(gradient.dtype)
-    np.multiply(gradient, scales[:, None] / total, out=gradient)
-    gradient[rows, targets] -= scales
-    kept = counts > 0.0
-    gradient[~kept] = 0.0
-    return float(np.dot(losses[kept].astype(np.float64), counts[kept]))
 
 
 def mse_loss(prediction: Array, target: Array, *, out: Array | None = None) -> tuple[float, Array]:
