@@ -145,3 +145,15 @@ def test_bad_thread_counts() -> None:
     for threads, error in ((0, ValueError), (10_000, ValueError), ("2", TypeError)):
         with pytest.raises(error, match="num_threads"):
             rnnfast.explain(rnnfast.LSTM(2, 3), 5, 2, num_threads=threads)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("variant", CELLS)
+def test_claims_change_no_bit(variant: str, isa: str, rng: np.random.Generator) -> None:
+    layer = build(rnnfast, variant, 160, 272, num_layers=2, rng=rng)
+    claims = rnnfast.explain(layer, 1, 3, num_threads=2).layers[0].claims
+    assert (claims == 0) == (variant in ("lstm-proj", "gru-before")), "two phases must meet"
+    x = rng.standard_normal((3, 160), dtype=np.float32)
+    for run, one_step in ((layer.step, x), (layer, x[None])):
+        one, *more = (run(one_step, num_threads=n)[0] for n in (1, 2, 3, 8))
+        for other in more:
+            np.testing.assert_array_equal(other, one)

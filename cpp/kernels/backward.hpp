@@ -256,10 +256,10 @@ void input_gradient(const Visit<Real>& visit, Share mine, long panel, const Real
   Visit<Real>::tiles({mine.begin, least(mine.end, visit.after)}, 0, Plan::rows,
                      [&](index b, int rows) {
                        __builtin_memset(acc, 0, sizeof acc);
+                       add_columns(g, tape, visit.s, b, w, vectors, rows, acc, ahead);
                        if (g.add_dx)
                          add_rows<Real>(g.dx.at(visit.s, b) + column, g.dx.row,
                                         g.size.input - column, vectors, rows, acc);
-                       add_columns(g, tape, visit.s, b, w, vectors, rows, acc, ahead);
                        for (int m = 0; m < rows; ++m)
                          for (long v = 0; v < vectors * lanes<Real>; v += lanes<Real>)
                            store_first(g.dx.at(visit.s, b + m) + column + v,

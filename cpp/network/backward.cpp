@@ -1,6 +1,5 @@
 // Back-propagation through a whole network.
 #include <cstring>
-#include <optional>
 #include <utility>
 
 #include "runs.hpp"
@@ -58,10 +57,13 @@ struct Descent {
   Size size;
   Sizes sizes;
   Plan plan;
+  bool add_dx;  // dx has the other direction's gradient
   Buffer<Real> packed, dh, dc, projected, sums;
 
+  Backward<Real> call(const Piece<Real>& piece) const;
   void go_back(const Piece<Real>& piece, Lease& lease) const;
   void add_weight_gradients(const Piece<Real>& piece, Lease& lease) const;
+  void keep_initial() const;
 };
 
 template <class Real>
@@ -96,8 +98,8 @@ void Descent<Real>::add_weight_gradients(const Piece<Real>& piece, Lease& lease)
 }
 
 template <class Real>
-void Descent<Real>::go_back(const Piece<Real>& piece, Lease& lease) const {
-  const Backward<Real> g{
+Backward<Real> Descent<Real>::call(const Piece<Real>& piece) const {
+  return {
       .size = size,
       .time = piece.time,
       .packed = packed.data(),
@@ -111,11 +113,22 @@ void Descent<Real>::go_back(const Piece<Real>& piece, Lease& lease) const {
       .dh = dh.data(),
       .dc = dc.data(),
       .dx = piece.dx,
-      .add_dx = a.direction > 0,
+      .add_dx = add_dx,
       .prefetch = plan.prefetch,
   };
+}
+
+template <class Real>
+void Descent<Real>::go_back(const Piece<Real>& piece, Lease& lease) const {
+  const Backward<Real> g = call(piece);
   lease.run(plan.crews, plan.crew, [&](const Worker& me) { k.backward(g, me); });
   add_weight_gradients(piece, lease);
+}
+
+template <class Real>
+void Descent<Real>::keep_initial() const {
+  a.keep_initial(dh, size.output, sizes.padded_output, a.call.dinitial.h);
+  a.keep_initial(dc, size.hidden, sizes.padded_hidden, a.call.dinitial.c);
 }
 
 // Window by window; a kernel leaves the gradient of a window's initial state where the next one,
@@ -161,23 +174,20 @@ Buffer<Real> pack_track(const TrackBackward<Real>& a, index elements, Lease& lea
   return packed;
 }
 
+// `taped`: rows of the tape of a piece.
 template <class Real>
-void run_track(const TrackBackward<Real>& a, Track<Real>& track, Lease& lease) {
+Descent<Real> new_descent(const TrackBackward<Real>& a, const Plan& plan, index taped,
+                          Lease& lease) {
   const auto& k = kernels<Real>(*a.tape.instructions, a.spec);
-  const Sequences& sequences = a.tape.sequences;
   const Size size = a.spec.size(a.layer);
   const Sizes sizes = k.sizes(size);
-  const Timeline time = sequences.timeline(a.reverse());
-  std::optional<Windows> windows;
-  if (a.spec.recompute) windows.emplace(a.spec, time, sizes.gradient_rows);
-  const index taped = windows ? windows->taped() : time.taped();
-  const Descent<Real> all{
+  return {
       .a = a,
       .k = k,
       .size = size,
       .sizes = sizes,
-      .plan = plan_for(a.spec, size, sizes, sizeof(Real), sequences, a.in.tokens != nullptr,
-                       lease.threads(), 1),
+      .plan = plan,
+      .add_dx = a.direction > 0 && !plan.together,
       .packed = pack_track(a, sizes.packed_backward, lease),
       .dh = a.final_rows(a.call.dfinal.h, size.output, sizes.padded_output),
       .dc = a.spec.traits().has_cell_state
@@ -186,24 +196,96 @@ void run_track(const TrackBackward<Real>& a, Track<Real>& track, Lease& lease) {
       .projected = buffer<Real>(taped, sizes.projected_per_row),
       .sums = Buffer<Real>(k.gradient_sums(size)),
   };
-  if (windows)
-    go_back_by_windows(all, *windows, track, time, lease);
-  else
-    all.go_back({.time = time,
-                 .in = a.in,
-                 .y = a.y,
-                 .dy = a.dy,
-                 .dx = a.dx,
-                 .h0 = track.h0.data(),
-                 .c0 = track.c0.data(),
-                 .cells = track.cells.data(),
-                 .operand = track.operand.data(),
-                 .gates = track.gates.data(),
-                 .first = true,
-                 .last = true},
-                lease);
-  a.keep_initial(all.dh, size.output, sizes.padded_output, a.call.dinitial.h);
-  a.keep_initial(all.dc, size.hidden, sizes.padded_hidden, a.call.dinitial.c);
+}
+
+// All steps at once.
+template <class Real>
+Piece<Real> whole_piece(const TrackBackward<Real>& a, const Track<Real>& track, Rows<Real> dx) {
+  return {.time = a.tape.sequences.timeline(a.reverse()),
+          .in = a.in,
+          .y = a.y,
+          .dy = a.dy,
+          .dx = dx,
+          .h0 = track.h0.data(),
+          .c0 = track.c0.data(),
+          .cells = track.cells.data(),
+          .operand = track.operand.data(),
+          .gates = track.gates.data(),
+          .first = true,
+          .last = true};
+}
+
+template <class Real>
+void run_track(const TrackBackward<Real>& a, const Plan& plan, Track<Real>& track, Lease& lease) {
+  const Timeline time = a.tape.sequences.timeline(a.reverse());
+  if (a.spec.recompute) {
+    const auto& k = kernels<Real>(*a.tape.instructions, a.spec);
+    const Windows windows(a.spec, time, k.sizes(a.spec.size(a.layer)).gradient_rows);
+    const auto all = new_descent(a, plan, windows.taped(), lease);
+    go_back_by_windows(all, windows, track, time, lease);
+    return all.keep_initial();
+  }
+  const auto all = new_descent(a, plan, time.taped(), lease);
+  all.go_back(whole_piece(a, track, a.dx), lease);
+  all.keep_initial();
+}
+
+// to += from, rows of so many columns.
+template <class Real>
+void add_rows(const Timeline& time, index columns, const Rows<Real>& from, const Rows<Real>& to,
+              Lease& lease) {
+  lease.parallel(time.steps, 2.0 * static_cast<double>(time.rows(0) * columns),
+                 [&](index begin, index end) {
+                   for (index t = begin; t < end; ++t)
+                     for (index b = 0; b < time.rows(t); ++b) {
+                       const Real* source = from.at(t, b);
+                       Real* target = to.at(t, b);
+                       for (index i = 0; i < columns; ++i) target[i] += source[i];
+                     }
+                 });
+}
+
+// Both directions of a layer at once; the second one's gradient of the input is added at the end.
+template <class Real>
+void run_together(const TrackBackward<Real> (&a)[2], const Plan& plan, Track<Real>* tracks,
+                  Lease& lease) {
+  const Sequences& sequences = a[0].tape.sequences;
+  const Timeline time = sequences.timeline(false);
+  const index columns = a[0].spec.layer_input(a[0].layer);
+  const Rows<Real> dx = a[0].dx;
+  Buffer<Real> own;
+  Rows<Real> second{};
+  if (dx) {
+    own = buffer<Real>(sequences.rows(), columns);
+    second = packed_rows(own.data(), columns, sequences);
+  }
+  const Descent<Real> all[2] = {new_descent(a[0], plan, time.taped(), lease),
+                                new_descent(a[1], plan, time.taped(), lease)};
+  const Piece<Real> pieces[2] = {whole_piece(a[0], tracks[0], dx),
+                                 whole_piece(a[1], tracks[1], second)};
+  const Backward<Real> calls[2] = {all[0].call(pieces[0]), all[1].call(pieces[1])};
+  const int threads = plan.threads();
+  lease.run(2 * plan.crews, plan.crew, [&](const Worker& me) {
+    all[0].k.backward(calls[me.index / threads], me.within(threads));
+  });
+  if (dx) add_rows(time, columns, second, dx, lease);
+  for (int d = 0; d < 2; ++d) {
+    all[d].add_weight_gradients(pieces[d], lease);
+    all[d].keep_initial();
+  }
+}
+
+// All directions of a layer, of which call(d) is one.
+template <class Real, class Call>
+void run_layer(const Spec& spec, Call call, Track<Real>* tracks, Lease& lease) {
+  const TrackBackward<Real> first = call(0);
+  const Size size = spec.size(first.layer);
+  const Sizes sizes = kernels<Real>(*first.tape.instructions, spec).sizes(size);
+  const Plan plan =
+      plan_for(spec, size, sizes, sizeof(Real), first.tape.sequences, first.in.tokens != nullptr,
+               lease.threads(), spec.recompute ? 1 : spec.directions);
+  if (plan.together) return run_together<Real>({first, call(1)}, plan, tracks, lease);
+  for (int d = 0; d < spec.directions; ++d) run_track(call(d), plan, tracks[d], lease);
 }
 
 template <class Real>
@@ -251,10 +333,18 @@ void backward(const Spec& spec, const BackwardCall<Real>& call, Tape<Real>& tape
     }
     const auto in = layer_input(spec, tape, layer);
     const auto y = layer_output(spec, tape, layer);
-    for (int d = 0; d < spec.directions; ++d)
-      run_track<Real>({spec, call, tape, layer, d, in, shifted(y, d * spec.output()),
-                       shifted(dy, d * spec.output()), dx},
-                      tape.tracks[layer * spec.directions + d], lease);
+    const auto track = [&](int d) -> TrackBackward<Real> {
+      return {spec,
+              call,
+              tape,
+              layer,
+              d,
+              in,
+              shifted(y, d * spec.output()),
+              shifted(dy, d * spec.output()),
+              dx};
+    };
+    run_layer<Real>(spec, track, &tape.tracks[layer * spec.directions], lease);
     if (layer == 0) {
       if (call.dx && sequences.packed()) scatter(sequences, made.data(), columns, call.dx, lease);
       return;

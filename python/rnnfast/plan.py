@@ -33,8 +33,8 @@ class LayerPlan:
         a crew claim one by one. Nobody meets, so that a thread that has lost its core delays only
         the share it is at.
     together : bool
-        Forward passes process both directions at once, each by such crews; else one after the
-        other, as backward passes do, and forward passes for training where the layer recomputes.
+        Both directions are processed at once, each by such crews; else one after the other, as in
+        the training of a layer that recomputes.
     input_first : bool
         The input product of all steps is formed before the first one; else within each.
     prefetch : bool
