@@ -9,7 +9,7 @@ import argparse
 import numpy as np
 
 from rnnfast.confusion import Confusion
-from rnnfast.data import TextBatches, library_lines
+from rnnfast.data import Hiding, TextBatches, library_lines
 from rnnfast.models import TextClassifier
 from rnnfast.optim import Adam, clip_grad_norm
 
@@ -19,7 +19,7 @@ HIDDEN, LENGTH, BATCH, RATE = 64, 64, 32, 5e-3
 def main(steps: int = 1000) -> None:
     """Train, judge by the held-out lines, and label some others."""
     texts = library_lines(LENGTH)  # read_labelled("tweets.tsv", seq_length=LENGTH) for a file
-    batches = TextBatches(texts, BATCH, seed=0, mask=0.05)
+    batches = TextBatches(texts, BATCH, seed=0, hiding=Hiding(words=0.25))
     model = TextClassifier.of(
         texts.vocabulary, texts.labels, "gru", HIDDEN,
         stacks="independent", seq_length=LENGTH, rng=0,

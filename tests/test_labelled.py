@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rnnfast.data import (
+    Hiding,
     OpenVocabulary,
     TextBatches,
     decode_chunks,
@@ -223,14 +224,14 @@ def test_test_batches_have_each_held_out_text_once(texts):
 
 
 def test_parts_make_up_the_batch(texts):
-    batches = TextBatches(texts, 8, seed=3, mask=0.3)
+    batches = TextBatches(texts, 8, seed=3, hiding=Hiding(0.3))
     whole = contents(batches.cut(7))
     parts = [contents(batches.cut(7, slice(*ends))) for ends in ((0, 3), (3, 8))]
     assert whole == parts[0] + parts[1]
 
 
 def test_the_mask_hides_its_share_and_other_characters_each_time(texts):
-    masked, plain = (TextBatches(texts, 48, seed=3, mask=mask) for mask in (0.25, 0.0))
+    masked, plain = (TextBatches(texts, 48, seed=3, hiding=Hiding(share)) for share in (0.25, 0.0))
     first, second = ([tokens for tokens, _ in contents(masked.cut(i))] for i in (0, 1))
     hidden = np.concatenate(first) == texts.vocabulary.unknown
     assert 0.2 < hidden.mean() < 0.3
@@ -238,6 +239,27 @@ def test_the_mask_hides_its_share_and_other_characters_each_time(texts):
     assert (np.concatenate(first)[~hidden] == originals[~hidden]).all()
     again = np.concatenate(second) == texts.vocabulary.unknown
     assert not np.array_equal(np.flatnonzero(hidden), np.flatnonzero(again))
+
+
+def test_words_are_hidden_whole(rng):
+    vocabulary = OpenVocabulary("abc d\n")
+    text = "ab c\nabcd  da"
+    tokens = np.repeat(vocabulary.encode(text)[:, None], 4000, axis=1)
+    Hiding(words=0.3).hide(tokens, vocabulary, rng)
+    hidden = tokens == vocabulary.unknown
+    spaces = np.array([c.isspace() for c in text])
+    assert not hidden[spaces].any()
+    starts = [0, 3, 5, 11]
+    for start, end in zip(starts, [2, 4, 9, 13], strict=True):
+        assert (hidden[start:end] == hidden[start]).all()
+    shares = hidden[starts].mean(axis=1)
+    assert (abs(shares - 0.3) < 0.04).all()
+    together = (hidden[0] & hidden[11]).mean()
+    assert abs(together - 0.09) < 0.03, "words are hidden apart from each other"
+    both = np.repeat(vocabulary.encode(text)[:, None], 4000, axis=1)
+    Hiding(0.2, 0.3).hide(both, vocabulary, rng)
+    share = (both[~spaces] == vocabulary.unknown).mean()
+    assert abs(share - (1 - 0.8 * 0.7)) < 0.02
 
 
 def test_fewer_texts_than_a_batch(texts):

@@ -1,6 +1,7 @@
 """Training data: reading files, numbering what is in them, cutting batches."""
 
 from .batches import TokenStreams, TokenWindows
+from .hiding import Hiding
 from .images import Images, ImageSet, Pixels, read_idx, read_images, small_digits
 from .labelled import (
     LabelledTexts,
@@ -20,6 +21,7 @@ from .words import WordVocabulary, documentation, read_words
 
 __all__ = [
     "Corpus",
+    "Hiding",
     "ImageSet",
     "Images",
     "LabelledTexts",

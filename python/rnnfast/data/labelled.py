@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .hiding import Hiding
 from .listing import listed_lines
 from .shuffle import ALL, ShuffledBatches
 from .text import Tokens, Vocabulary, read_chunks, standard_library_folder, token_storage
@@ -24,7 +25,7 @@ from .text import Tokens, Vocabulary, read_chunks, standard_library_folder, toke
 LIMIT = 1000  # different labels: more are rather texts in the labels' place
 LIBRARY_LIMIT = 20_000  # lines of the standard library that are used
 _PIECE = 1 << 20  # tokens renumbered at a time
-_MASKING = 1  # third number of the seeds of masks: those of orders have two
+_HIDING = 1  # third number of the seeds of what is hidden: those of orders have two
 
 
 class Row(NamedTuple):
@@ -164,12 +165,14 @@ class TextBatches:
         B, texts side by side; fewer where there are fewer.
     seed : int
         Of the order and of what is masked.
-    mask : float
-        Share of the characters that are replaced by the unknown one, others each time.
+    hiding : Hiding, optional
+        What is replaced by the unknown character, others each time.
     """
 
-    def __init__(self, texts: LabelledTexts, batch: int, seed: int, mask: float = 0.0) -> None:
-        self._texts, self._seed, self._mask = texts, seed, mask
+    def __init__(
+        self, texts: LabelledTexts, batch: int, seed: int, hiding: Hiding | None = None
+    ) -> None:
+        self._texts, self._seed, self._hiding = texts, seed, hiding or Hiding()
         self._training = np.flatnonzero(~texts.held_out)
         self._shuffled = ShuffledBatches(self._training.size, batch, seed)
         self.batch = self._shuffled.batch
@@ -194,10 +197,8 @@ class TextBatches:
             As long as the longest of all B.
         """
         batch = self._texts.gather(self._training[self._shuffled.cut(index)])
-        if self._mask:
-            chance = np.random.default_rng([self._seed, index, _MASKING])
-            masked = chance.random(batch.tokens.shape, np.float32) < self._mask
-            batch.tokens[masked] = self._texts.vocabulary.unknown
+        chance = np.random.default_rng([self._seed, index, _HIDING])
+        self._hiding.hide(batch.tokens, self._texts.vocabulary, chance)
         tokens = np.ascontiguousarray(batch.tokens[:, part])
         return TextBatch(tokens, batch.lengths[part], batch.targets[part])
 

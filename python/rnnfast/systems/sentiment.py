@@ -11,6 +11,7 @@ import numpy as np
 
 from rnnfast.confusion import Confusion
 from rnnfast.data import (
+    Hiding,
     LabelledTexts,
     OpenVocabulary,
     TextBatches,
@@ -61,8 +62,8 @@ class SentimentSettings(RecurrentSettings):
     memory : int
         Steps that units hold what they have read, at most, before training; 0 for initial values
         as in PyTorch.
-    mask : float
-        Share of the characters that are hidden in training, others each time.
+    mask, mask_words : float
+        Shares of the characters and of the words that are hidden in training, others each time.
     """
 
     data: str | None = setting(
@@ -89,7 +90,8 @@ class SentimentSettings(RecurrentSettings):
     memory: int = setting(
         100, "Steps for which LSTM and GRU remember at first; 0 for a few.", at_least(0)
     )
-    mask: float = setting(0.2, "Share of characters hidden in training.", below_one())
+    mask: float = setting(0.05, "Share of characters hidden in training.", below_one())
+    mask_words: float = setting(0.25, "Share of words hidden in training.", below_one())
     batch: int = setting(32, "Texts side by side.", at_least(1))
     lr: float = setting(6e-3, "Peak learning rate.", positive())
     weight_decay: float = setting(0.1, "Of AdamW.", not_negative())
@@ -123,7 +125,8 @@ class Sentiment(LineSystem):
         self.about = {"vocabulary": texts.vocabulary.characters, "labels": list(texts.labels)}
         self.model = self.make_model(settings, self.about, rng)
         self._settings, self._texts = settings, texts
-        self._batches = TextBatches(texts, settings.batch, settings.seed, settings.mask)
+        hiding = Hiding(settings.mask, settings.mask_words)
+        self._batches = TextBatches(texts, settings.batch, settings.seed, hiding)
         self._part = share(self._batches.batch, group)
         self._weights = _class_weights(settings.class_weights, texts)
         self._confusion = Confusion(texts.labels)

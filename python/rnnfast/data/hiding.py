@@ -1,0 +1,60 @@
+"""Hiding characters and whole words of texts in training, so that none is relied on alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .text import Tokens, Vocabulary
+
+
+@dataclass(frozen=True)
+class Hiding:
+    """Shares of what is hidden; words are what lies between white space.
+
+    Attributes
+    ----------
+    characters, words : float
+        Probability of each, 0 to 1.
+    """
+
+    characters: float = 0.0
+    words: float = 0.0
+
+    def hide(self, tokens: Tokens, vocabulary: Vocabulary, rng: np.random.Generator) -> None:
+        """Put the unknown character in place of those that are hidden.
+
+        Parameters
+        ----------
+        tokens : numpy.ndarray
+            (T, B), changed in place.
+        vocabulary : Vocabulary
+            Of the tokens, with an unknown character.
+        rng : Generator
+            Draws which.
+
+        Raises
+        ------
+        ValueError
+            If the vocabulary has no unknown character.
+        """
+        if vocabulary.unknown is None:
+            raise ValueError("hide: the vocabulary has no unknown character, expected an open one")
+        hidden = np.zeros(tokens.shape, bool)
+        if self.characters:
+            hidden |= rng.random(tokens.shape, np.float32) < self.characters
+        if self.words:
+            space = _spaces(vocabulary)[tokens]
+            word = np.cumsum(space, axis=0, dtype=np.intp)
+            chosen = rng.random((len(tokens) + 1, tokens.shape[1]), np.float32) < self.words
+            hidden |= np.take_along_axis(chosen, word, axis=0) & ~space
+        tokens[hidden] = vocabulary.unknown
+
+
+def _spaces(vocabulary: Vocabulary) -> NDArray[np.bool_]:
+    """Tell which tokens are white space."""
+    spaces = np.zeros(len(vocabulary), bool)
+    spaces[: len(vocabulary.characters)] = [c.isspace() for c in vocabulary.characters]
+    return spaces
