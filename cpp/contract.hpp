@@ -204,7 +204,8 @@ struct CellKernels {
   // Reals of Forward::scratch that each thread needs.
   index (*forward_scratch)(const Size&, index batch);
   void (*pack_backward)(const Size&, const Weights<const Real>&, Real* packed, const Worker&);
-  void (*input_product)(const Forward<Real>&, Real* input, const Worker&);
+  // Of rows begin … end - 1.
+  void (*input_product)(const Forward<Real>&, Real* input, index begin, index end, const Worker&);
   void (*forward)(const Forward<Real>&, const Worker&);
   void (*backward)(const Backward<Real>&, const Worker&);
   index (*gradient_sums)(const Size&);

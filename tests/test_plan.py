@@ -148,6 +148,21 @@ def test_bad_thread_counts() -> None:
 
 
 @pytest.mark.parametrize("variant", CELLS)
+@pytest.mark.parametrize("mask", MASKS)
+def test_layers_at_once_change_no_bit(
+    variant: str, mask: dict[str, bool], isa: str, rng: np.random.Generator
+) -> None:
+    layer = build(rnnfast, variant, 61, 100, num_layers=3, rng=rng)
+    for T, B, tokens in ((130, 1, False), (130, 1, True), (60, 5, False), (60, 5, True)):
+        plans = rnnfast.explain(layer, T, B, tokens=tokens, num_threads=3).layers
+        assert plans[0].layers > 1
+        call = draw_call(rng, layer, T, B, tokens=tokens, **mask)
+        one, *more = (outcome(layer, replace(call, threads=n)) for n in (1, 2, 3, 8))
+        for other in more:
+            assert_equal(other, one)
+
+
+@pytest.mark.parametrize("variant", CELLS)
 def test_claims_change_no_bit(variant: str, isa: str, rng: np.random.Generator) -> None:
     layer = build(rnnfast, variant, 160, 272, num_layers=2, rng=rng)
     claims = rnnfast.explain(layer, 1, 3, num_threads=2).layers[0].claims

@@ -154,17 +154,15 @@ class LayerOf final : public PyLayer {
                    py::handle num_threads) const override {
     const int threads = thread_count_or_default(num_threads);
     py::list all;
-    for (index layer = 0; layer < spec_.layers; ++layer) {
-      const auto e = rnnfast::explain<Real>(spec_, layer, steps, rows, batch, tokens, threads);
+    for (const auto& e : rnnfast::explain<Real>(spec_, steps, rows, batch, tokens, threads))
       all.append(py::dict(
           py::arg("crews") = e.plan.crews, py::arg("crew") = e.plan.crew,
           py::arg("claims") = e.plan.claims, py::arg("together") = e.plan.together,
-          py::arg("input_first") = e.plan.input_first, py::arg("prefetch") = e.plan.prefetch,
-          py::arg("share") = e.plan.share, py::arg("rows_alone") = e.rows_alone,
-          py::arg("units_alone") = e.units_alone, py::arg("step_flops") = e.work.step_flops,
-          py::arg("weight_bytes") = e.work.weight_bytes,
+          py::arg("layers") = e.plan.layers, py::arg("input_first") = e.plan.input_first,
+          py::arg("prefetch") = e.plan.prefetch, py::arg("share") = e.plan.share,
+          py::arg("rows_alone") = e.rows_alone, py::arg("units_alone") = e.units_alone,
+          py::arg("step_flops") = e.work.step_flops, py::arg("weight_bytes") = e.work.weight_bytes,
           py::arg("cache_bytes") = e.machine.cache_bytes));
-    }
     return all;
   }
 

@@ -403,20 +403,20 @@ void input_rows(const Forward<Real>& f, const PhasePlan<Phase>& plan, Real* inpu
   }
 }
 
-// W_ih x + bias of all rows at once, where a single sequence leaves the step's own product too
-// narrow. The rows of x are evenly spaced.
+// W_ih x + bias of rows begin … end - 1 at once, where a single sequence leaves the step's own
+// product too narrow. The rows of x are evenly spaced.
 template <class Cell, class Real = Cell::Format::Real>
-void input_product(const Forward<Real>& f, Real* input, const Worker& me) {
+void input_product(const Forward<Real>& f, Real* input, index begin, index end, const Worker& me) {
   using Format = Cell::Format;
   using Phase = Cell::First;
   const FlushDenormals mode;
   const PhasePlan<Phase> plan(f.size);
-  const long total = f.time.total(), block = Format::native ? most(total, 1) : input_block,
+  const long block = Format::native ? most(end - begin, 1) : input_block,
              x_row = f.time.rows(0) == 1 && !f.x.offset ? f.x.step : f.x.row;
   Real* scratch = f.scratch + me.index * forward_scratch<Cell>(f.size, f.time.rows(0));
   const Share panels = share(plan.panels(), me);
-  for (long row = 0; row < total; row += block) {
-    const Share rows{row, least(row + block, total)};
+  for (long row = begin; row < end; row += block) {
+    const Share rows{row, least(row + block, end)};
     const auto left = left_rows<Format>(f.x.base + row * x_row, x_row, f.size.input, 0,
                                         f.tokens ? 0 : rows.end - rows.begin, scratch, f.scales.x);
     for (long panel = panels.begin; panel < panels.end; ++panel)

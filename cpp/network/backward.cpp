@@ -275,17 +275,33 @@ void run_together(const TrackBackward<Real> (&a)[2], const Plan& plan, Track<Rea
   }
 }
 
-// All directions of a layer, of which call(d) is one.
-template <class Real, class Call>
-void run_layer(const Spec& spec, Call call, Track<Real>* tracks, Lease& lease) {
-  const TrackBackward<Real> first = call(0);
-  const Size size = spec.size(first.layer);
-  const Sizes sizes = kernels<Real>(*first.tape.instructions, spec).sizes(size);
-  const Plan plan =
-      plan_for(spec, size, sizes, sizeof(Real), first.tape.sequences, first.in.tokens != nullptr,
-               lease.threads(), spec.recompute ? 1 : spec.directions);
-  if (plan.together) return run_together<Real>({first, call(1)}, plan, tracks, lease);
-  for (int d = 0; d < spec.directions; ++d) run_track(call(d), plan, tracks[d], lease);
+// Several layers at once, from the top: each follows the one whose gradient it reads.
+template <class Real>
+void run_wave(const std::vector<TrackBackward<Real>>& a, const Plan& plan, Tape<Real>& tape,
+              Lease& lease) {
+  std::vector<Descent<Real>> all;
+  std::vector<Piece<Real>> pieces;
+  std::vector<Backward<Real>> calls;
+  for (const auto& one : a) {
+    const Track<Real>& track = tape.tracks[one.layer];
+    all.push_back(new_descent(one, plan, tape.sequences.timeline(false).taped(), lease));
+    pieces.push_back(whole_piece(one, track, one.dx));
+    calls.push_back(all.back().call(pieces.back()));
+  }
+  const Wave wave(plan.layers, plan.crews);
+  const int threads = plan.threads();
+  // A visit of the loop forms the gradient of the input of the step that it visited before.
+  const Pace pace{tape.sequences.timeline(false).steps + 1,
+                  a[0].spec.traits().needs_operand ? 2 : 1, 2};
+  lease.run(plan.layers * plan.crews, plan.crew, [&](const Worker& me) {
+    const int layer = me.index / threads;
+    Follower follower(wave, layer, me.within(threads), pace);
+    if (follower.begin()) all[layer].k.backward(calls[layer], follower.worker());
+  });
+  for (int layer = 0; layer < plan.layers; ++layer) {
+    all[layer].add_weight_gradients(pieces[layer], lease);
+    all[layer].keep_initial();
+  }
 }
 
 template <class Real>
@@ -309,50 +325,122 @@ void no_gradient(const Spec& spec, const BackwardCall<Real>& call, const Sequenc
   if (call.dx) scatter<Real>(sequences, nullptr, spec.input, call.dx, lease);
 }
 
+// Back through a whole network, layer by layer or several at once.
+template <class Real>
+class NetworkBackward {
+ public:
+  NetworkBackward(const Spec& spec, const BackwardCall<Real>& call, Tape<Real>& tape, Lease& lease)
+      : spec_(spec), call_(call), tape_(tape), lease_(lease) {}
+
+  void run();
+
+ private:
+  Plan plan_from(index layer) const;
+  // Where a layer writes the gradient of its input.
+  Rows<Real> input_gradient(index layer);
+  TrackBackward<Real> track(index layer, int direction) const {
+    const index column = direction * spec_.output();
+    return {spec_,
+            call_,
+            tape_,
+            layer,
+            direction,
+            layer_input(spec_, tape_, layer),
+            shifted(layer_output(spec_, tape_, layer), column),
+            shifted(dy_, column),
+            dx_};
+  }
+  void run_layer(index layer, const Plan& plan);
+  void run_at_once(index last, const Plan& plan);
+  void pass_on(index layer);
+
+  const Spec& spec_;
+  const BackwardCall<Real>& call_;
+  Tape<Real>& tape_;
+  Lease& lease_;
+  Rows<const Real> dy_;  // of the layer at hand
+  Rows<Real> dx_;
+  std::vector<Buffer<Real>> made_;  // gradients that are not the user's arrays; the last one's dx_
+};
+
+template <class Real>
+Plan NetworkBackward<Real>::plan_from(index layer) const {
+  const Size size = spec_.size(layer);
+  const bool waves = spec_.directions == 1 && !spec_.recompute && spec_.dropout == 0;
+  return plan_for(spec_, size, kernels<Real>(*tape_.instructions, spec_).sizes(size), sizeof(Real),
+                  tape_.sequences, layer == 0 && tape_.tokens.data(), lease_.threads(),
+                  spec_.recompute ? 1 : spec_.directions, waves ? layer + 1 : 1);
+}
+
+template <class Real>
+Rows<Real> NetworkBackward<Real>::input_gradient(index layer) {
+  if (layer == 0 && !(call_.dx && tape_.sequences.packed())) return call_.dx;
+  const index columns = spec_.layer_input(layer);
+  made_.push_back(buffer<Real>(tape_.sequences.rows(), columns));
+  return packed_rows(made_.back().data(), columns, tape_.sequences);
+}
+
+template <class Real>
+void NetworkBackward<Real>::run_layer(index layer, const Plan& plan) {
+  Track<Real>* tracks = &tape_.tracks[layer * spec_.directions];
+  if (plan.together)
+    return run_together<Real>({track(layer, 0), track(layer, 1)}, plan, tracks, lease_);
+  for (int d = 0; d < spec_.directions; ++d) run_track(track(layer, d), plan, tracks[d], lease_);
+}
+
+template <class Real>
+void NetworkBackward<Real>::run_at_once(index last, const Plan& plan) {
+  std::vector<TrackBackward<Real>> tracks{track(last, 0)};
+  for (index layer = last - 1; layer > last - plan.layers; --layer) {
+    dy_ = read_only(dx_);
+    dx_ = input_gradient(layer);
+    tracks.push_back(track(layer, 0));
+  }
+  run_wave(tracks, plan, tape_, lease_);
+}
+
+// The gradient of a layer's input becomes that of the output below.
+template <class Real>
+void NetworkBackward<Real>::pass_on(index layer) {
+  Buffer<Real> made = made_.empty() ? Buffer<Real>() : std::move(made_.back());
+  made_.clear();
+  if (layer == 0) {
+    if (call_.dx && tape_.sequences.packed())
+      scatter(tape_.sequences, made.data(), spec_.input, call_.dx, lease_);
+    return;
+  }
+  if (spec_.dropout > 0) made = drop(spec_, tape_, layer - 1, made.data(), lease_);
+  dy_ = read_only(packed_rows(made.data(), spec_.layer_input(layer), tape_.sequences));
+  made_.push_back(std::move(made));
+}
+
+template <class Real>
+void NetworkBackward<Real>::run() {
+  dy_ = call_.dy;
+  if (dy_ && tape_.sequences.packed()) {
+    made_.push_back(gather(tape_.sequences, call_.dy, spec_.width(), lease_));
+    dy_ = read_only(packed_rows(made_.back().data(), spec_.width(), tape_.sequences));
+  }
+  for (index layer = spec_.layers - 1; layer >= 0;) {
+    const Plan plan = plan_from(layer);
+    dx_ = input_gradient(layer);
+    if (plan.layers > 1)
+      run_at_once(layer, plan);
+    else
+      run_layer(layer, plan);
+    layer -= plan.layers;
+    pass_on(layer + 1);
+  }
+}
+
 }  // namespace
 
 template <class Real>
 void backward(const Spec& spec, const BackwardCall<Real>& call, Tape<Real>& tape, Lease& lease) {
-  const Sequences& sequences = tape.sequences;
-  pass_state(spec, sequences, call.dfinal, call.dinitial);
-  clear_started(spec, sequences, call.dinitial);
-  if (!sequences.rows()) return no_gradient(spec, call, sequences, lease);
-  Buffer<Real> above;  // dy, where it is not the user's
-  Rows<const Real> dy = call.dy;
-  if (dy && sequences.packed()) {
-    above = gather(sequences, call.dy, spec.width(), lease);
-    dy = read_only(packed_rows(above.data(), spec.width(), sequences));
-  }
-  for (index layer = spec.layers - 1; layer >= 0; --layer) {
-    Buffer<Real> made;
-    Rows<Real> dx = call.dx;
-    const index columns = spec.layer_input(layer);
-    if (layer > 0 || (dx && sequences.packed())) {
-      made = buffer<Real>(sequences.rows(), columns);
-      dx = packed_rows(made.data(), columns, sequences);
-    }
-    const auto in = layer_input(spec, tape, layer);
-    const auto y = layer_output(spec, tape, layer);
-    const auto track = [&](int d) -> TrackBackward<Real> {
-      return {spec,
-              call,
-              tape,
-              layer,
-              d,
-              in,
-              shifted(y, d * spec.output()),
-              shifted(dy, d * spec.output()),
-              dx};
-    };
-    run_layer<Real>(spec, track, &tape.tracks[layer * spec.directions], lease);
-    if (layer == 0) {
-      if (call.dx && sequences.packed()) scatter(sequences, made.data(), columns, call.dx, lease);
-      return;
-    }
-    if (spec.dropout > 0) made = drop(spec, tape, layer - 1, made.data(), lease);
-    above = std::move(made);
-    dy = read_only(packed_rows(above.data(), columns, sequences));
-  }
+  pass_state(spec, tape.sequences, call.dfinal, call.dinitial);
+  clear_started(spec, tape.sequences, call.dinitial);
+  if (!tape.sequences.rows()) return no_gradient(spec, call, tape.sequences, lease);
+  NetworkBackward<Real>(spec, call, tape, lease).run();
 }
 
 template void backward(const Spec&, const BackwardCall<float>&, Tape<float>&, Lease&);

@@ -76,7 +76,7 @@ struct Explanation {
 
 // Of each direction of a layer. `rows` ≤ steps · batch, the sum of the lengths.
 template <class Real>
-Explanation explain(const Spec& spec, index layer, index steps, index rows, index batch,
-                    bool tokens, int threads);
+std::vector<Explanation> explain(const Spec& spec, index steps, index rows, index batch,
+                                 bool tokens, int threads);
 
 }  // namespace rnnfast

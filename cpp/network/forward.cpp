@@ -167,19 +167,26 @@ void run_together(TrackForward<Real> (&tracks)[2], const Plan& plan, Lease& leas
             [&](const Worker& me) { passes[me.index / threads].run(me.within(threads)); });
 }
 
+// Several layers at once, each a little behind the one it reads from.
+template <class Real>
+void run_wave(std::vector<TrackForward<Real>>& tracks, const Plan& plan, index phases,
+              Lease& lease) {
+  std::vector<ForwardPass<Real>> passes;
+  for (const auto& track : tracks) passes.push_back(track.pass());
+  const Wave wave(plan.layers, plan.crews);
+  const int threads = plan.threads();
+  lease.run(plan.layers * plan.crews, plan.crew, [&](const Worker& me) {
+    const int layer = me.index / threads;
+    passes[layer].follow(wave, layer, phases, me.within(threads));
+  });
+}
+
 // All directions of a layer, of which call(d) is one; `record` is null or holds a track for each.
 template <class Real, class Call>
-void run_layer(const Spec& spec, Call call, Track<Real>* record, Lease& lease) {
-  const TrackCall<Real> first = call(0);
-  const Size size = spec.size(first.layer);
-  const Sizes sizes = kernels<Real>(first.instructions, spec).sizes(size);
-  const bool one_by_one = record && spec.recompute;
-  const Plan plan =
-      plan_for(spec, size, sizes, sizeof(Real), first.sequences, first.in.tokens != nullptr,
-               lease.threads(), one_by_one ? 1 : spec.directions);
+void run_layer(const Spec& spec, const Plan& plan, Call call, Track<Real>* record, Lease& lease) {
   const auto own = [&](int d) { return record ? record + d : nullptr; };
   if (plan.together) {
-    TrackForward<Real> both[2] = {{first, plan, record != nullptr, lease},
+    TrackForward<Real> both[2] = {{call(0), plan, record != nullptr, lease},
                                   {call(1), plan, record != nullptr, lease}};
     run_together(both, plan, lease);
     for (int d = 0; d < 2; ++d) both[d].finish(own(d));
@@ -209,45 +216,135 @@ Real largest(const Sequences& sequences, const Rows<const Real>& rows, index col
   return most;
 }
 
+// A forward pass of a whole network, layer by layer or several at once.
+template <class Real>
+class NetworkForward {
+ public:
+  NetworkForward(const Spec& spec, const ForwardCall<Real>& call, const Sequences& sequences,
+                 Tape<Real>* tape, bool direct, Lease& lease)
+      : spec_(spec),
+        set_(call.packed ? *call.packed->instructions : current()),
+        call_(call),
+        sequences_(sequences),
+        tape_(tape),
+        direct_(direct),
+        lease_(lease) {}
+
+  void run();
+
+ private:
+  Plan plan_from(index layer) const;
+  // Where a layer writes.
+  Rows<Real> output(index layer);
+  TrackCall<Real> track(index layer, int direction) const {
+    const Rows<Real> y = shifted(y_[layer], direction * spec_.output());
+    return {spec_, set_, call_, sequences_, layer, direction, in_[layer], y, direct_};
+  }
+  Track<Real>* record(index layer) const {
+    return tape_ ? &tape_->tracks[layer * spec_.directions] : nullptr;
+  }
+  void run_at_once(index first, const Plan& plan);
+  // What is left to do when a layer has run: dropout, the tape.
+  void finish(index layer);
+
+  const Spec& spec_;
+  const InstructionSet& set_;
+  const ForwardCall<Real>& call_;
+  const Sequences& sequences_;
+  Tape<Real>* tape_;
+  bool direct_;
+  Lease& lease_;
+  std::vector<LayerInput<Real>> in_;  // of each layer so far
+  std::vector<Rows<Real>> y_;
+  std::vector<Buffer<Real>> made_;  // outputs that are not the user's array, while they are needed
+};
+
+template <class Real>
+Plan NetworkForward<Real>::plan_from(index layer) const {
+  const Size size = spec_.size(layer);
+  const bool one_by_one = tape_ && spec_.recompute;
+  const bool waves = spec_.directions == 1 && !one_by_one && !direct_ &&
+                     !(tape_ && spec_.dropout > 0) && sequences_.timeline(false).steps > 1;
+  return plan_for(spec_, size, kernels<Real>(set_, spec_).sizes(size), sizeof(Real), sequences_,
+                  in_[layer].tokens != nullptr, lease_.threads(), one_by_one ? 1 : spec_.directions,
+                  waves ? spec_.layers - layer : 1);
+}
+
+template <class Real>
+Rows<Real> NetworkForward<Real>::output(index layer) {
+  if (layer == spec_.layers - 1 && !sequences_.packed()) return call_.y;
+  made_[layer] = buffer<Real>(sequences_.rows(), spec_.width());
+  return packed_rows(made_[layer].data(), spec_.width(), sequences_);
+}
+
+template <class Real>
+void NetworkForward<Real>::run_at_once(index first, const Plan& plan) {
+  std::vector<TrackForward<Real>> tracks;
+  tracks.reserve(plan.layers);
+  for (index layer = first; layer < first + plan.layers; ++layer) {
+    Plan own = plan;
+    if (layer > first) {
+      in_.push_back({read_only(y_[layer - 1])});
+      y_.push_back(output(layer));
+      own.input_first = plan_from(layer).input_first;  // tokens are for the first layer alone
+    }
+    tracks.emplace_back(track(layer, 0), own, tape_ != nullptr, lease_);
+  }
+  run_wave(tracks, plan, spec_.traits().needs_operand ? 2 : 1, lease_);
+  for (index layer = first; layer < first + plan.layers; ++layer)
+    tracks[layer - first].finish(record(layer));
+}
+
+template <class Real>
+void NetworkForward<Real>::finish(index layer) {
+  const bool last = layer == spec_.layers - 1;
+  if (last && sequences_.packed())
+    scatter(sequences_, made_[layer].data(), spec_.width(), call_.y, lease_);
+  if (!tape_) {
+    if (layer > 0) made_[layer - 1] = {};  // it has been read
+    return;
+  }
+  if (last) tape_->y = y_[layer];
+  if (!last && spec_.dropout > 0)
+    tape_->dropped[layer] = drop(spec_, *tape_, layer, made_[layer].data(), lease_);
+  tape_->outputs[layer] = std::move(made_[layer]);
+}
+
+template <class Real>
+void NetworkForward<Real>::run() {
+  if (tape_) tape_->instructions = &set_;
+  pass_state(spec_, sequences_, call_.initial, call_.final);
+  Buffer<Real> gathered;
+  Buffer<int32_t> tokens;
+  LayerInput<Real> in{};
+  if (sequences_.rows())
+    in = first_input(spec_, call_, sequences_, tape_ ? tape_->gathered : gathered,
+                     tape_ ? tape_->tokens : tokens, lease_);
+  if (tape_) tape_->x = in.x;
+  made_.resize(spec_.layers);
+  for (index layer = 0; layer < spec_.layers;) {
+    const index first = layer;
+    in_.push_back(in);
+    y_.push_back(output(layer));
+    Plan plan;
+    if (sequences_.rows()) {
+      plan = plan_from(layer);
+      if (plan.layers > 1)
+        run_at_once(layer, plan);
+      else
+        run_layer<Real>(spec_, plan, [&](int d) { return track(layer, d); }, record(layer), lease_);
+    }
+    for (; layer < first + plan.layers; ++layer) finish(layer);
+    in = {read_only(y_.back())};
+    if (tape_ && layer < spec_.layers && spec_.dropout > 0)
+      in.x.base = tape_->dropped[layer - 1].data();
+  }
+}
+
 template <class Real>
 void run_layers(const Spec& spec, const ForwardCall<Real>& call, const Sequences& sequences,
                 Tape<Real>* tape, bool direct, Lease& lease) {
-  const InstructionSet& set = call.packed ? *call.packed->instructions : current();
-  if (tape) tape->instructions = &set;
-  pass_state(spec, sequences, call.initial, call.final);
-  Buffer<Real> gathered, output;
-  Buffer<int32_t> tokens;
-  LayerInput<Real> in{};
-  if (sequences.rows())
-    in = first_input(spec, call, sequences, tape ? tape->gathered : gathered,
-                     tape ? tape->tokens : tokens, lease);
-  if (tape) tape->x = in.x;
-  for (index layer = 0; layer < spec.layers; ++layer) {
-    const bool last = layer == spec.layers - 1;
-    Buffer<Real> made;
-    Rows<Real> y = call.y;
-    if (!last || sequences.packed()) {
-      made = buffer<Real>(sequences.rows(), spec.width());
-      y = packed_rows(made.data(), spec.width(), sequences);
-    }
-    const auto track = [&](int d) -> TrackCall<Real> {
-      return {spec, set, call, sequences, layer, d, in, shifted(y, d * spec.output()), direct};
-    };
-    if (sequences.rows())
-      run_layer(spec, track, tape ? &tape->tracks[layer * spec.directions] : nullptr, lease);
-    if (last && sequences.packed()) scatter(sequences, made.data(), spec.width(), call.y, lease);
-    in = {read_only(y)};
-    if (tape) {
-      if (!last && spec.dropout > 0) {
-        tape->dropped[layer] = drop(spec, *tape, layer, made.data(), lease);
-        in.x.base = tape->dropped[layer].data();
-      }
-      if (last) tape->y = y;
-      tape->outputs[layer] = std::move(made);
-    } else {
-      output = std::move(made);  // the layer below has been read
-    }
-  }
+  NetworkForward<Real>(spec, call, sequences, tape, direct, lease).run();
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ double step_flops(const Spec& spec, const Size& size, index batch) {
 }
 
 Work work_of(const Spec& spec, const Size& size, const Sizes& sizes, index element, index steps,
-             index rows, index batch, bool tokens, int directions) {
+             index rows, index batch, bool tokens, int directions, index layers) {
   return {
       .steps = steps,
       .rows = rows,
@@ -25,6 +25,7 @@ Work work_of(const Spec& spec, const Size& size, const Sizes& sizes, index eleme
       .tokens = tokens,
       .phases = spec.traits().needs_operand ? 2 : 1,
       .directions = directions,
+      .layers = layers,
   };
 }
 
@@ -33,10 +34,10 @@ Machine this_machine(int threads) {
 }
 
 Plan plan_for(const Spec& spec, const Size& size, const Sizes& sizes, index element,
-              const Sequences& sequences, bool tokens, int threads, int directions) {
+              const Sequences& sequences, bool tokens, int threads, int directions, index layers) {
   const Timeline time = sequences.timeline(false);
   const Work work = work_of(spec, size, sizes, element, time.steps, time.total(), time.rows(0),
-                            tokens, directions);
+                            tokens, directions, layers);
   return plan(work, this_machine(threads));
 }
 
@@ -69,10 +70,23 @@ ForwardPass<Real>::ForwardPass(const CellKernels<Real>& k, const Plan& plan, con
 template <class Real>
 void ForwardPass<Real>::run(const Worker& me) const {
   if (input_.data()) {  // of a single sequence, so that all threads are one crew
-    kernels_.input_product(f_, input_.data(), me);
+    kernels_.input_product(f_, input_.data(), 0, f_.time.total(), me);
     if (!me.finish_step()) return;
   }
   kernels_.forward(f_, me);
+}
+
+template <class Real>
+void ForwardPass<Real>::follow(const Wave& wave, int layer, index phases, const Worker& me) const {
+  const bool input_first = input_.data() != nullptr;
+  const Pace pace{f_.time.steps, phases, 1, input_first ? wave_block : 1};
+  std::function<void(index, index)> prepare;
+  if (input_first)
+    prepare = [&](index begin, index end) {
+      kernels_.input_product(f_, input_.data(), f_.time.offset[begin], f_.time.offset[end], me);
+    };
+  Follower follower(wave, layer, me, pace, prepare);
+  if (follower.begin()) kernels_.forward(f_, follower.worker());
 }
 
 template <class Real>

@@ -3,6 +3,7 @@
 
 #include "engine.hpp"
 #include "plan.hpp"
+#include "wave.hpp"
 
 namespace rnnfast {
 
@@ -17,12 +18,13 @@ double step_flops(const Spec& spec, const Size& size, index batch);
 // What one layer and direction has to do over `rows` rows of so many steps, the widest of which has
 // `batch`; `element`: bytes of one.
 Work work_of(const Spec& spec, const Size& size, const Sizes& sizes, index element, index steps,
-             index rows, index batch, bool tokens, int directions);
+             index rows, index batch, bool tokens, int directions, index layers);
 Machine this_machine(int threads);
 
-// Of `directions` that may be processed at once.
+// Of `directions`, or `layers` from this one on, that may be processed at once.
 Plan plan_for(const Spec& spec, const Size& size, const Sizes& sizes, index element,
-              const Sequences& sequences, bool tokens, int threads, int directions);
+              const Sequences& sequences, bool tokens, int threads, int directions,
+              index layers = 1);
 
 // A layer's input as rows that kernels can read, or tokens.
 template <class Real>
@@ -52,6 +54,8 @@ class ForwardPass {
   ForwardPass(const CellKernels<Real>& k, const Plan& plan, const Sizes& sizes,
               const Forward<Real>& f);
   void run(const Worker& me) const;
+  // As layer number `layer` of a wave, on a thread among those of that layer.
+  void follow(const Wave& wave, int layer, index phases, const Worker& me) const;
 
  private:
   const CellKernels<Real>& kernels_;

@@ -65,6 +65,20 @@ Plan best_plan(const Work& work, const Machine& machine) {
   return best;
 }
 
+// Of a layer among several at once, each by the crews of `own`: all wait for their leaders at every
+// step, and the last begins when the others have had their lead. Where the caches of all threads
+// hold the weights of a layer and those of its own do not, few rows wait for them.
+double wave_share(const Work& work, const Machine& machine, const Plan& own, int layers) {
+  const index lead = work.batch == 1 ? wave_block : 1;
+  const double delay = static_cast<double>((layers - 1) * lead) / static_cast<double>(work.steps);
+  double share = own.share + meeting / work.step_flops + waking / total_flops(work);
+  if (work.batch < enough_rows(work, machine) &&
+      work.weight_bytes > machine.cache_bytes * own.crew &&
+      work.weight_bytes <= machine.cache_bytes * machine.threads)
+    share *= 1.2;
+  return share * (1 + delay) / layers;
+}
+
 }  // namespace
 
 double expected_share(const Work& work, const Machine& machine, int crews, int crew) {
@@ -88,6 +102,14 @@ Plan plan(const Work& work, const Machine& machine) {
     Plan each = best_plan(work, half);
     each.share = (each.share + waking / total_flops(work)) / 2;
     each.together = true;
+    if (each.share < best.share) best = each;
+  }
+  for (int layers = 2; layers <= std::min<index>(machine.threads, work.layers); ++layers) {
+    Machine part = machine;
+    part.threads = machine.threads / layers;
+    Plan each = best_plan(work, part);
+    each.share = wave_share(work, machine, each, layers);
+    each.layers = layers;
     if (each.share < best.share) best = each;
   }
   if (claimed(work) && !best.together && best.threads() > 1) {

@@ -5,6 +5,9 @@
 
 namespace rnnfast {
 
+// Steps whose input product a layer forms at once where it follows another one.
+inline constexpr index wave_block = 16;
+
 struct Work {
   index steps;
   index rows;         // N
@@ -16,6 +19,7 @@ struct Work {
   bool tokens;
   int phases = 1;      // of a step, after each of which a crew meets
   int directions = 1;  // that may be processed at once
+  index layers = 1;    // the same, of layers alike: this one and those that read from it
 };
 
 struct Machine {
@@ -30,6 +34,8 @@ struct Plan {
   bool input_first;  // the input product of all steps before the time loop
   bool prefetch;     // the weights that a thread reads every step exceed its second-level cache
   bool together = false;  // both directions at once, each by such crews; else one after the other
+  int layers =
+      1;  // at once, each by such crews, each as far behind the one it reads from as it must
   // A single step after which nobody meets: how many shares of its units, of each crew's rows, the
   // threads claim one by one, so that none waits for another that has lost its core; else none.
   int claims = 0;

@@ -337,6 +337,13 @@ void Lease::share(int threads, int parts, bool wake, const std::function<void(in
   if (watch_.stop()) throw Interrupted();
 }
 
+bool await(const std::atomic<index>& count, index n, const Worker& me) {
+  bool stopped = false;
+  wait_for([&] { return count.load(std::memory_order_acquire) >= n; },
+           [&] { return stopped = !me.proceed(me.team, me.member); });
+  return !stopped;
+}
+
 void Lease::parallel(index n, double cost, const std::function<void(index, index)>& job) {
   constexpr double worth_waking = 200e3;
   const int count = static_cast<int>(std::min<index>(

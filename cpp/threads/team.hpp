@@ -2,6 +2,7 @@
 // that calls a few milliseconds apart find them awake and an idle process uses no core.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -65,6 +66,9 @@ class Lease {
   int threads_;
   Watch watch_;
 };
+
+// Waits until count ≥ n, on a thread of a run; false: stop.
+bool await(const std::atomic<index>& count, index n, const Worker& me);
 
 struct Interrupted {};
 

@@ -35,8 +35,13 @@ class LayerPlan:
     together : bool
         Both directions are processed at once, each by such crews; else one after the other, as in
         the training of a layer that recomputes.
+    layers : int
+        So many layers are processed at once, this one among them, each by such crews: each follows
+        the one below step by step; where the batch is one sequence, sixteen steps behind. Not in
+        the training of a layer with dropout or one that recomputes.
     input_first : bool
-        The input product of all steps is formed before the first one; else within each.
+        The input product of all steps is formed before the first one, or of sixteen steps at a
+        time where the layer follows another; else within each.
     prefetch : bool
         The weights that a thread reads in a step exceed its second-level cache: it asks for them
         ahead.
@@ -57,6 +62,7 @@ class LayerPlan:
     crew: int
     claims: int
     together: bool
+    layers: int
     input_first: bool
     prefetch: bool
     share: float
@@ -69,7 +75,7 @@ class LayerPlan:
     @property
     def num_threads(self) -> int:
         """Threads that work on the layer at once."""
-        return self.crews * self.crew * (2 if self.together else 1)
+        return self.crews * self.crew * (2 if self.together else self.layers)
 
     def lines(self) -> Iterator[str]:
         """The plan in words."""
@@ -85,7 +91,7 @@ class LayerPlan:
             f"each thread reads {own:.3g} MiB of weights, {held}"
         )
         yield "input product: " + (
-            "of all steps beforehand" if self.input_first else "in each step"
+            "of many steps beforehand" if self.input_first else "in each step"
         )
         rows, units = map(_percent, (self.rows_alone, self.units_alone))
         yield (
@@ -96,6 +102,8 @@ class LayerPlan:
     def _threads(self) -> str:
         if self.together:
             return f"both directions at once, each by {self._crews()}"
+        if self.layers > 1:
+            return f"{self.layers} layers at once, each by {self._crews()}"
         if self.num_threads == 1:
             return "one thread: more would gain less than it takes to wake or to meet them"
         return self._crews()

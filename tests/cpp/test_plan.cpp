@@ -137,6 +137,22 @@ TEST(plan_lets_threads_claim_a_single_step) {
     }
 }
 
+// Layers at once where one alone would waste threads, as many as there are threads for; a batch
+// that keeps all threads busy goes layer by layer.
+TEST(plan_lets_layers_follow_each_other) {
+  for (int threads : {2, 8, 64})
+    for (index batch : {1, 2, 4, 16 * threads}) {
+      Work work = lstm(128, batch);
+      CHECK(plan(work, {threads, 1 << 20, 64}).layers == 1);
+      work.layers = 4;
+      const Plan p = plan(work, {threads, 1 << 20, 64});
+      CHECK(p.layers * p.threads() <= threads && p.layers <= work.layers);
+      CHECK((p.layers > 1) == (batch <= 4));
+      work.step_flops = 10;
+      CHECK(plan(work, {threads, 1 << 20, 64}).layers == 1);
+    }
+}
+
 // Two directions wait for nothing of each other: half the threads each, unless one is left over.
 TEST(plan_processes_both_directions_at_once) {
   for (index batch : {1, 7, 64})
