@@ -120,7 +120,7 @@ def test_a_subclass_is_its_layer(rng: np.random.Generator) -> None:
         pass
 
     model = rnnfast.onnx.export(Mine(5, 7, rng=rng))
-    assert [node.op_type for node in model.graph.node][0] == "GRU"
+    assert model.graph.node[0].op_type == "GRU"
 
 
 @pytest.mark.parametrize("initial_state", [False, True])
@@ -249,5 +249,7 @@ def test_too_large_a_model_is_refused(
     from rnnfast.onnx import builder
 
     monkeypatch.setattr(builder, "_MOST_BYTES", 1000)
-    with pytest.raises(ValueError, match="export: GRU has parameters of 11.. bytes, expected at"):
+    with pytest.raises(
+        ValueError, match=r"export: GRU has parameters of 11\d\d bytes, expected at"
+    ):
         rnnfast.onnx.export(rnnfast.GRU(5, 7, rng=rng))

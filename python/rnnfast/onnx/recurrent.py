@@ -169,6 +169,8 @@ class Recurrence:
         """Turn sequences around for a node that runs from the end, each within its length."""
         if not self._cell.reverse:
             return x
-        if not self._cell.batch_first:
-            return reverse(x, lengths)
-        return reverse(x.swapaxes(0, 1), lengths).swapaxes(0, 1)
+        by_time = x.swapaxes(0, 1) if self._cell.batch_first else x
+        if lengths is not None:  # the layer refuses what is out of range
+            lengths = np.clip(lengths, 0, len(by_time))
+        turned = reverse(by_time, lengths)
+        return turned.swapaxes(0, 1) if self._cell.batch_first else turned
