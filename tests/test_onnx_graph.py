@@ -43,23 +43,41 @@ def tagger(torch: Any, cell: str, embedded: bool, **options: Any) -> Any:
     return Tagger().eval()
 
 
-def exported(torch: Any, module: Any, x: Any, dynamo: bool) -> Any:
-    """Export with both axes free; the exporters warn about themselves."""
-    axes = {"x": {0: "first", 1: "second"}}
+def exported(torch: Any, module: Any, x: Any) -> Any:
+    """Export with both axes free; the exporter warns about itself."""
+    file, axes = io.BytesIO(), {"x": {0: "first", 1: "second"}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if dynamo:
-            shapes = ({0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC},)
-            program = torch.onnx.export(
-                module, (x,), dynamo=True, dynamic_shapes=shapes, input_names=["x"], verbose=False
-            )
-            return program.model_proto
-        file = io.BytesIO()
         torch.onnx.export(module, (x,), file, dynamo=False, input_names=["x"], dynamic_axes=axes)
-        return onnx.load_model_from_string(file.getvalue())
+    return onnx.load_model_from_string(file.getvalue())
 
 
-@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+def exported_by_dynamo(torch: Any, module: Any, x: Any, axis: int) -> Any:
+    """Export with the batch's axis free; this exporter writes the example's steps down."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module, (x,), dynamo=True, input_names=["x"], verbose=False,
+            dynamic_shapes=({axis: torch.export.Dim.AUTO},),
+        )  # fmt: skip
+    return program.model_proto
+
+
+def draw_example(torch: Any, rng: np.random.Generator, embedded: bool, *size: int) -> Any:
+    if embedded:
+        return torch.from_numpy(rng.integers(11, size=size))
+    return torch.from_numpy(rng.standard_normal((*size, 5), dtype=np.float32))
+
+
+def check_module(torch: Any, module: Any, model: Any, examples: list[Any]) -> None:
+    graph = rnnfast.onnx.load(model)
+    for x in examples:
+        with torch.no_grad():
+            expected = [v.numpy() for v in module(x)]
+        mine = graph(x=x.numpy())
+        assert_same(mine, dict(zip(mine, expected, strict=True)), 2e-6)
+
+
 @pytest.mark.parametrize("embedded", [False, True], ids=["features", "embedded"])
 @pytest.mark.parametrize(
     "options",
@@ -73,27 +91,29 @@ def exported(torch: Any, module: Any, x: Any, dynamo: bool) -> Any:
 )
 @pytest.mark.parametrize("cell", ["RNN", "LSTM", "GRU"])
 def test_models_of_pytorch(
-    cell: str, options: dict[str, Any], embedded: bool, dynamo: bool, rng: np.random.Generator
+    cell: str, options: dict[str, Any], embedded: bool, rng: np.random.Generator
 ) -> None:
     torch = pytest.importorskip("torch", reason="exports models of PyTorch")
-    if dynamo:
-        pytest.importorskip("onnxscript", reason="PyTorch's newer exporter needs onnxscript")
     module = tagger(torch, cell, embedded, **options)
+    examples = [draw_example(torch, rng, embedded, *s) for s in ((6, 4), (3, 5), (1, 1))]
+    check_module(torch, module, exported(torch, module, examples[0]), examples)
 
-    def draw(first: int, second: int) -> Any:
-        if embedded:
-            return torch.from_numpy(rng.integers(11, size=(first, second)))
-        return torch.from_numpy(rng.standard_normal((first, second, 5), dtype=np.float32))
 
-    example = draw(6, 4)
-    graph = rnnfast.onnx.load(exported(torch, module, example, dynamo))
-    (name,) = graph.inputs
-    fixed = any(isinstance(n, int) for n in graph.inputs[name].shape[:2])  # by the exporter
-    for x in (example,) if fixed else (example, draw(3, 5), draw(1, 1)):
-        with torch.no_grad():
-            expected = [v.numpy() for v in module(x)]
-        mine = graph({name: x.numpy()})
-        assert_same(mine, dict(zip(mine, expected, strict=True)), 2e-6)
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "bidirectional"])
+@pytest.mark.parametrize("cell", ["RNN", "LSTM", "GRU"])
+def test_models_of_pytorchs_newer_exporter(
+    cell: str, bidirectional: bool, rng: np.random.Generator
+) -> None:
+    torch = pytest.importorskip("torch", reason="exports models of PyTorch")
+    pytest.importorskip("onnxscript", reason="PyTorch's newer exporter needs onnxscript")
+    module = tagger(
+        torch, cell, bidirectional, num_layers=2, bidirectional=bidirectional,
+        batch_first=bidirectional,
+    )  # fmt: skip
+    sizes = [(4, 6), (5, 6)] if bidirectional else [(6, 4), (6, 5)]
+    examples = [draw_example(torch, rng, bidirectional, *size) for size in sizes]
+    model = exported_by_dynamo(torch, module, examples[0], 0 if bidirectional else 1)
+    check_module(torch, module, model, examples)
 
 
 def test_packed_sequences_of_pytorch(rng: np.random.Generator) -> None:
@@ -132,9 +152,9 @@ def test_packed_sequences_of_pytorch(rng: np.random.Generator) -> None:
 
 def test_a_model_as_tf2onnx_writes_it(rng: np.random.Generator) -> None:
     """Batch-first tokens, two nodes of one direction each, zero states by Shape and Expand."""
-    I, H = 4, 6
+    H = 6
     lstms = [
-        recurrent_model(rng, "LSTM", inputs=I, hidden=H, direction=d)
+        recurrent_model(rng, "LSTM", inputs=4, hidden=H, direction=d)
         for d in ("forward", "reverse")
     ]
     constants = {
@@ -143,11 +163,12 @@ def test_a_model_as_tf2onnx_writes_it(rng: np.random.Generator) -> None:
         for t in m.graph.initializer
     }
     constants |= {
-        "embeddings": rng.standard_normal((9, I)).astype(np.float32),
+        "embeddings": rng.standard_normal((9, 4)).astype(np.float32),
         "kernel": rng.standard_normal((2 * H, 3)).astype(np.float32),
         "bias": rng.standard_normal(3).astype(np.float32),
         "zero": np.zeros(1, np.int64), "one": np.ones(1, np.int64), "units": np.array([1, H]),
-        "nothing": np.zeros((1, 1, 1), np.float32), "end": np.array([-1]), "last": np.array([2**31 - 1]),
+        "nothing": np.zeros((1, 1, 1), np.float32), "end": np.array([-1]),
+        "last": np.array([2**31 - 1]),
     }  # fmt: skip
     node = helper.make_node
     nodes = [
@@ -265,10 +286,10 @@ def test_logic_and_integers(rng: np.random.Generator) -> None:
     [
         ("LSTM", {"clip": 3.0}, "clip is 3.0"),
         ("LSTM", {"input_forget": 1}, "input_forget is set"),
-        ("GRU", {"activations": ["HardSigmoid", "Tanh"]}, r"activations are \['hardsigmoid', 'tanh'\]"),
+        ("GRU", {"activations": ["HardSigmoid", "Tanh"]}, r"activations are \['hardsigmoid'"),
         ("RNN", {"activations": ["Elu"]}, r"activations are \['elu'\]"),
-        ("RNN", {"activations": ["Tanh"], "activation_alpha": [0.5]}, r"activation_alpha is \[0.5\]"),
-        ("RNN", {"activations": ["Tanh"], "activation_beta": [0.5]}, r"activation_beta is \[0.5\]"),
+        ("RNN", {"activation_alpha": [0.5]}, r"activation_alpha is \[0.5\]"),
+        ("RNN", {"activation_beta": [0.5]}, r"activation_beta is \[0.5\]"),
         (
             "RNN",
             {"activations": ["Affine"], "activation_alpha": [2.0], "activation_beta": [0.0]},
@@ -534,7 +555,7 @@ def test_results_are_the_callers_own(rng: np.random.Generator) -> None:
     for _ in range(2):
         for v in graph(x=x).values():
             assert (v == 1).all()
-            v += 1
+            v[...] = 2
     assert (x == 1).all()
 
 
