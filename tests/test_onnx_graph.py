@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import threading
 import warnings
 from pathlib import Path
@@ -116,7 +118,8 @@ def test_models_of_pytorchs_newer_exporter(
     check_module(torch, module, model, examples)
 
 
-def test_packed_sequences_of_pytorch(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("lengths", [[6, 4, 1], [2, 6, 3]], ids=["sorted", "unsorted"])
+def test_packed_sequences_of_pytorch(lengths: list[int], rng: np.random.Generator) -> None:
     """Lengths reach the node as sequence_lens."""
     torch = pytest.importorskip("torch", reason="exports models of PyTorch")
     rnn = torch.nn.utils.rnn
@@ -127,23 +130,23 @@ def test_packed_sequences_of_pytorch(rng: np.random.Generator) -> None:
             self.gru = torch.nn.GRU(5, 7, 2, bidirectional=True)
 
         def forward(self, x: Any, lengths: Any) -> Any:
-            y, h = self.gru(rnn.pack_padded_sequence(x, lengths))
+            y, h = self.gru(rnn.pack_padded_sequence(x, lengths, enforce_sorted=False))
             return rnn.pad_packed_sequence(y)[0], h
 
     torch.manual_seed(0)
     module, file = Packed().eval(), io.BytesIO()
     x = torch.from_numpy(rng.standard_normal((6, 3, 5), dtype=np.float32))
-    lengths = torch.tensor([6, 4, 1])
+    steps = torch.tensor(lengths)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module, (x, lengths), file, dynamo=False, input_names=["x", "lengths"],
+            module, (x, steps), file, dynamo=False, input_names=["x", "lengths"],
             dynamic_axes={"x": {0: "T", 1: "B"}, "lengths": {0: "B"}},
         )  # fmt: skip
     graph = rnnfast.onnx.load(onnx.load_model_from_string(file.getvalue()))
     with torch.no_grad():
-        expected = [v.numpy() for v in module(x, lengths)]
-    mine = graph(x=x.numpy(), lengths=lengths.numpy())
+        expected = [v.numpy() for v in module(x, steps)]
+    mine = graph(x=x.numpy(), lengths=steps.numpy())
     assert_same(mine, dict(zip(mine, expected, strict=True)), 2e-6)
 
 
@@ -229,6 +232,21 @@ def test_weights_that_are_computed_from_constants(rng: np.random.Generator) -> N
         rnnfast.onnx.load(computed)
     )
     assert list(rnnfast.onnx.layers(computed)) == ["node"]
+
+
+def test_indices_that_reach_a_part(rng: np.random.Generator) -> None:
+    """Of the other axes, elements are taken and put as far as there are indices."""
+    nodes = [
+        helper.make_node("GatherElements", ["x", "i"], ["taken"], axis=-1),
+        helper.make_node("ScatterElements", ["x", "i", "updates"], ["put"], axis=1),
+    ]
+    names = {"x": [3, 5], "updates": [1, 2]}
+    fed = [*(value(k, np.float32, v) for k, v in names.items()), value("i", np.int64, [1, 2])]
+    outputs = [value("taken", np.float32, [1, 2]), value("put", np.float32, [3, 5])]
+    model = model_of(nodes, fed, outputs)
+    feeds = {k: rng.standard_normal(v).astype(np.float32) for k, v in names.items()}
+    feeds["i"] = np.array([[4, -3]])
+    assert_same(rnnfast.onnx.load(model)(feeds), run_peer(model, feeds), 0.0)
 
 
 @pytest.mark.parametrize("opset", [7, 11])
@@ -397,6 +415,21 @@ def test_refused_types_within_the_graph() -> None:
     model = model_of(nodes, [value("x", np.float32, ["N"])], [value("y", np.float32, ["N"])])
     with pytest.raises(ValueError, match="Cast node 'narrow': makes values of type float16"):
         rnnfast.onnx.load(model)
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "text"),
+    [
+        ("BatchNormalization", {"training_mode": 1}, "training_mode is 1, expected 0"),
+        ("ScatterElements", {"reduction": "add"}, "reduction is 'add', expected 'none'"),
+    ],
+)
+def test_refused_modes(op: str, attributes: dict[str, Any], text: str) -> None:
+    names = ["x", "a", "b", "c", "d"][: 5 if op == "BatchNormalization" else 3]
+    node = helper.make_node(op, names, ["y"], name="odd", **attributes)
+    inputs = [value(name, np.float32, None) for name in names]
+    with pytest.raises(ValueError, match=f"{op} node 'odd': {text}"):
+        rnnfast.onnx.load(model_of([node], inputs, [value("y", np.float32, None)]))
 
 
 @pytest.mark.parametrize(
@@ -574,3 +607,11 @@ def test_threads(rng: np.random.Generator) -> None:
         thread.join()
     for k, e in enumerate(expected):
         assert_same(results[k], e, 0.0)
+
+
+def test_without_onnx() -> None:
+    """The package itself does not need it; the bridge says what to install."""
+    code = "import sys; sys.modules['onnx'] = None; import rnnfast; import rnnfast.onnx"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "ImportError: rnnfast.onnx needs the package onnx: pip install onnx" in run.stderr

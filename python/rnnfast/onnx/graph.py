@@ -16,7 +16,7 @@ from onnx import ModelProto
 from rnnfast.flat import Array
 from rnnfast.layers import Layer
 
-from .operators import OPERATORS
+from .operators import ONLY, OPERATORS
 from .recurrent import Recurrence, cell_of, make_layer
 from .source import Node, Source, Value, check_values, read, take_apart
 from .weights import LAYERS
@@ -202,6 +202,9 @@ def _check(node: Node) -> None:
         raise node.error("this operator is not run here")
     elif node.op == "Dropout" and any(node.inputs[_TRAINING_MODE:]):
         raise node.error("training_mode is given, expected inference")
+    for name, only in ONLY.get(node.op, {}).items():
+        if node[name] not in (None, only):
+            raise node.error(f"{name} is {node[name]!r}, expected {only!r}")
 
 
 def _check_names(parts: Source) -> None:

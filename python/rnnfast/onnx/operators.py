@@ -109,6 +109,24 @@ def _log_softmax(x: Array, axis: int) -> Array:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis, keepdims=True)))
 
 
+def _layer_normalization(
+    node: Node, x: Array, scale: Array, bias: Array | None = None
+) -> tuple[Array, ...]:
+    axes = tuple(range(node["axis"] % x.ndim, x.ndim))
+    mean = x.mean(axes, keepdims=True)
+    inverse = 1 / np.sqrt(x.var(axes, keepdims=True) + node["epsilon"])
+    y = (x - mean) * inverse * scale
+    return (y if bias is None else y + bias, mean, inverse)[: len(node.outputs)]
+
+
+def _batch_normalization(
+    node: Node, x: Array, scale: Array, bias: Array, mean: Array, variance: Array
+) -> Array:
+    factor = scale / np.sqrt(variance + node["epsilon"])
+    shape = (-1, *(1,) * (x.ndim - 2))  # one number for each channel, on axis 1
+    return np.asarray(x * factor.reshape(shape) + (bias - mean * factor).reshape(shape))
+
+
 def _reduced(function: Callable[..., Any]) -> Operator:
     def operator(node: Node, x: Array, axes: Array | None = None) -> Array:
         over = _axes(node, axes) or None
@@ -129,6 +147,20 @@ def _arg(function: Callable[..., Any]) -> Operator:
         return np.asarray(x.shape[axis] - 1 - last)
 
     return operator
+
+
+def _top_k(node: Node, x: Array, k: Array | None = None) -> tuple[Array, Array]:
+    """Sort, the first of equals first, and keep the beginning."""
+    axis, count = node["axis"], node["k"] if k is None else k.item()
+    if node["largest"] == 0:
+        order = np.argsort(x, axis, kind="stable")
+    else:
+        backward = np.flip(np.argsort(np.flip(x, axis), axis, kind="stable"), axis)
+        order = x.shape[axis] - 1 - backward
+    if count > x.shape[axis]:
+        raise ValueError(f"k is {count}, expected at most {x.shape[axis]}")
+    first = np.take(order, range(count), axis)
+    return np.take_along_axis(x, first, axis), first
 
 
 # -- shapes --------------------------------------------------------------------------------------
@@ -203,6 +235,22 @@ def _gather(node: Node, x: Array, indices: Array) -> Array:
     return np.take(x, indices, node["axis"])
 
 
+def _reached(node: Node, x: Array, indices: Array) -> Array:
+    """Return a view of x as far as indices go on the other axes; NumPy would repeat these."""
+    axis = node["axis"] % x.ndim
+    return x[tuple(slice(n) if i != axis else slice(None) for i, n in enumerate(indices.shape))]
+
+
+def _gather_elements(node: Node, x: Array, indices: Array) -> Array:
+    return np.take_along_axis(_reached(node, x, indices), indices, node["axis"])
+
+
+def _scatter_elements(node: Node, x: Array, indices: Array, updates: Array) -> Array:
+    result = x.copy()
+    np.put_along_axis(_reached(node, result, indices), indices, updates, node["axis"])
+    return result
+
+
 def _reverse_sequence(node: Node, x: Array, lengths: Array) -> Array:
     axes = (node["time_axis"], node["batch_axis"])
     return np.moveaxis(reverse(np.moveaxis(x, axes, (0, 1)), lengths), (0, 1), axes)
@@ -249,6 +297,7 @@ OPERATORS: dict[str, Operator] = {
     "And": _plain(np.logical_and),
     "ArgMax": _arg(np.argmax),
     "ArgMin": _arg(np.argmin),
+    "BatchNormalization": _batch_normalization,
     "Cast": _cast,
     "Ceil": _plain(np.ceil),
     "Clip": _clip,
@@ -264,10 +313,12 @@ OPERATORS: dict[str, Operator] = {
     "Flatten": _flatten,
     "Floor": _plain(np.floor),
     "Gather": _gather,
+    "GatherElements": _gather_elements,
     "Gemm": _gemm,
     "Greater": _plain(np.greater),
     "GreaterOrEqual": _plain(np.greater_equal),
     "Identity": _plain(np.asarray),
+    "LayerNormalization": _layer_normalization,
     "LeakyRelu": _leaky_relu,
     "Less": _plain(np.less),
     "LessOrEqual": _plain(np.less_equal),
@@ -293,6 +344,7 @@ OPERATORS: dict[str, Operator] = {
     "Relu": _plain(Activation("relu")),
     "Reshape": _reshape,
     "ReverseSequence": _reverse_sequence,
+    "ScatterElements": _scatter_elements,
     "Shape": _shape,
     "Sigmoid": _plain(Activation("sigmoid")),
     "Size": _plain(lambda x: np.array(x.size, np.int64)),
@@ -306,8 +358,15 @@ OPERATORS: dict[str, Operator] = {
     "Sum": _folded(np.add),
     "Tanh": _plain(np.tanh),
     "Tile": _plain(np.tile),
+    "TopK": _top_k,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
     "Where": _plain(np.where),
     "Xor": _plain(np.logical_xor),
+}
+
+# Attributes of which one value alone is run, that of inference or of plain assignment.
+ONLY: dict[str, dict[str, Any]] = {
+    "BatchNormalization": {"training_mode": 0, "spatial": 1},
+    "ScatterElements": {"reduction": "none"},
 }
