@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +254,18 @@ def test_too_large_a_model_is_refused(
         ValueError, match=r"export: GRU has parameters of 11\d\d bytes, expected at"
     ):
         rnnfast.onnx.export(rnnfast.GRU(5, 7, rng=rng))
+
+
+def test_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    page = Path(__file__).parents[1] / "docs/onnx.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    rnnfast.onnx.export(rnnfast.GRU(40, 16, rng=rng), "tagger.onnx")
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, names)
+    np.testing.assert_allclose(names["outputs"]["y"], names["y"], rtol=0, atol=1e-6)
+    assert names["grads"].flat.shape == names["gru"].flat.shape
+    assert [v.name for v in names["model"].graph.input] == ["x", "h_0", "c_0", "lengths"]

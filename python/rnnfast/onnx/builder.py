@@ -33,8 +33,11 @@ class Builder:
     def output(
         self, name: str, value: str, dtype: np.dtype[Any], shape: Sequence[int | str]
     ) -> None:
-        """Add an output, another name of a value."""
-        self.add("Identity", [value], name)
+        """Make a value that a node computes an output, by its new name."""
+        for node in self._nodes:
+            for names in (node.input, node.output):
+                for i, known in enumerate(names):
+                    names[i] = name if known == value else known
         self._outputs.append(_value(name, dtype, shape))
 
     def constant(self, name: str, array: Array) -> str:
