@@ -17,7 +17,7 @@ from rnnfast.flat import Array
 from rnnfast.layers import Layer
 
 from .operators import ONLY, OPERATORS
-from .recurrent import Recurrence, cell_of, make_layer
+from .recurrent import Cell, Recurrence, cell_of, make_layer
 from .source import Node, Source, Value, check_values, read, take_apart
 from .weights import LAYERS
 
@@ -168,7 +168,7 @@ def layers(source: str | os.PathLike[str] | ModelProto) -> dict[str, Layer]:
     Parameters
     ----------
     source : path or onnx.ModelProto
-        What else is in the model does not matter.
+        Operators that `load` refuses are passed over.
 
     Returns
     -------
@@ -186,11 +186,10 @@ def layers(source: str | os.PathLike[str] | ModelProto) -> dict[str, Layer]:
     made = {}
     for node in _folded(parts):
         if node.op in LAYERS:
-            cell = cell_of(node)
-            weights = _weights(node, parts.constants)
-            if weights is None:
+            layer = _layer(cell_of(node), parts.constants)
+            if layer is None:
                 raise node.error("W, R or B is computed from inputs, expected constants")
-            made[node.name] = make_layer(cell, *weights)
+            made[node.name] = layer
     return made
 
 
@@ -243,22 +242,22 @@ def _prepared(node: Node, constants: Mapping[str, Array]) -> Step:
     if node.op not in LAYERS:
         return Step(node, functools.partial(OPERATORS[node.op], node), node.inputs)
     cell = cell_of(node)
-    weights = _weights(node, constants)
-    if weights is None:
-        return Step(node, Recurrence(cell, None), node.inputs)
+    layer = _layer(cell, constants)
     inputs = list(node.inputs)
-    inputs[_WEIGHTS] = [""] * len(inputs[_WEIGHTS])
-    return Step(node, Recurrence(cell, make_layer(cell, *weights)), tuple(inputs))
+    if layer is not None:  # which has the weights
+        inputs[_WEIGHTS] = [""] * len(inputs[_WEIGHTS])
+    return Step(node, Recurrence(cell, layer), tuple(inputs))
 
 
-def _weights(
-    node: Node, constants: Mapping[str, Array]
-) -> tuple[Array, Array, Array | None] | None:
-    """Return W, R and B (None if left out) of a recurrent node if all of them are constants."""
-    w, r, b = (*node.inputs, "")[_WEIGHTS]
+def _layer(cell: Cell, constants: Mapping[str, Array]) -> Layer | None:
+    """Make the layer of a recurrent node, if all of W, R and B (where given) are constants."""
+    w, r, b = (*cell.node.inputs, "")[_WEIGHTS]
     if any(name and name not in constants for name in (w, r, b)):
         return None
-    return constants[w], constants[r], constants[b] if b else None
+    try:
+        return make_layer(cell, constants[w], constants[r], constants[b] if b else None)
+    except ValueError as error:
+        raise cell.node.error(error) from None
 
 
 def _last_uses(steps: list[Step], keep: set[str]) -> list[list[str]]:

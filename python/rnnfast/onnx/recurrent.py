@@ -94,20 +94,20 @@ def make_layer(cell: Cell, w: Any, r: Any, b: Any) -> Layer:
     ValueError
         If their shapes or types do not fit.
     """
-    node, gates = cell.node, len(GATES[cell.node.op])
+    node = cell.node
     for name, array, axes in (("W", w, 3), ("R", r, 3), ("B", b, 2)):
         if array is None:
             continue
         if array.ndim != axes:
-            raise node.error(f"{name} has shape {array.shape}, expected {axes} axes")
+            raise ValueError(f"{name} has shape {array.shape}, expected {axes} axes")
         if array.dtype not in (np.float32, np.float64) or array.dtype != w.dtype:
-            raise node.error(f"{name} is {array.dtype}, expected float32 or float64, as is W")
+            raise ValueError(f"{name} is {array.dtype}, expected float32 or float64, as is W")
     inputs, hidden = w.shape[2], node["hidden_size"] or r.shape[2]
-    rows = (cell.directions, gates * hidden)
+    rows = (cell.directions, len(GATES[node.op]) * hidden)
     expected = {"W": (*rows, inputs), "R": (*rows, hidden), "B": (rows[0], 2 * rows[1])}
     for name, array in (("W", w), ("R", r), ("B", b)):
         if array is not None and array.shape != expected[name]:
-            raise node.error(
+            raise ValueError(
                 f"{name} has shape {array.shape}, expected {expected[name]} for "
                 f"{cell.directions} direction(s) and hidden_size={hidden}"
             )

@@ -224,6 +224,9 @@ def _attributes(node: Node, given: Iterable[AttributeProto]) -> dict[str, Any]:
             f"{len(node.inputs)} inputs and {len(node.outputs)} outputs are not what opset "
             f"{node.opset} has"
         )
+    for name, formal in zip(node.inputs, schema.inputs, strict=False):
+        if not name and formal.option != defs.OpSchema.FormalParameterOption.Optional:
+            raise node.error(f"input {formal.name} is left out")
     values = {
         name: _attribute(node, attribute.default_value) if attribute.default_value.name else None
         for name, attribute in schema.attributes.items()
