@@ -310,19 +310,34 @@ def test_older_opsets(opset: int, rng: np.random.Generator) -> None:
 
 def test_logic_and_integers(rng: np.random.Generator) -> None:
     node = helper.make_node
-    nodes = [node("Not", ["flags"], ["no"]), node("Div", ["a", "b"], ["quotient"])]
+    nodes = [
+        node("Not", ["flags"], ["no"]),
+        node("Div", ["a", "b"], ["quotient"]),
+        node("Unsqueeze", ["a", "one"], ["column"]),
+        node("Gemm", ["column", "column", "one"], ["products"], transB=1),
+    ]
     model = model_of(
         nodes,
         [value("flags", np.bool_, ["N"]), value("a", np.int64, ["N"]), value("b", np.int64, ["N"])],
-        [value("no", np.bool_, ["N"]), value("quotient", np.int64, ["N"])],
+        [
+            value("no", np.bool_, ["N"]),
+            value("quotient", np.int64, ["N"]),
+            value("products", np.int64, ["N", "N"]),
+        ],
+        {"one": np.array([1])},
     )
     feeds = {
         "flags": np.array([True, False, True, False]),
         "a": np.array([7, -7, 7, -7]), "b": np.array([2, 2, -2, -2]),
     }  # fmt: skip
+    expected = {
+        "no": ~feeds["flags"],
+        "quotient": np.array([3, -3, -3, 3]),
+        "products": np.multiply.outer(feeds["a"], feeds["a"]) + 1,
+    }
     mine = rnnfast.onnx.load(model)(feeds)
-    np.testing.assert_array_equal(mine["quotient"], [3, -3, -3, 3])
-    assert_same(mine, run_peer(model, feeds), 0.0)
+    assert_same(mine, expected, 0.0)
+    assert mine["products"].dtype == np.int64
 
 
 # -- what loading refuses --------------------------------------------------------------------------

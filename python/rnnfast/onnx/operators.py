@@ -83,9 +83,10 @@ def _matmul(x: Array, y: Array) -> Array:
 
 
 def _gemm(node: Node, a: Array, b: Array, c: Array | None = None) -> Array:
-    product = (a.T if node["transA"] else a) @ (b.T if node["transB"] else b)
-    product = product if node["alpha"] == 1 else node["alpha"] * product
-    return np.asarray(product if c is None else product + node["beta"] * c)
+    result = node["alpha"] * ((a.T if node["transA"] else a) @ (b.T if node["transB"] else b))
+    if c is not None:
+        result = result + node["beta"] * c
+    return np.asarray(result).astype(a.dtype, copy=False)
 
 
 def _by_rows(function: Callable[[Array, int], Array]) -> Operator:

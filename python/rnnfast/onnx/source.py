@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -30,10 +31,8 @@ from rnnfast.flat import Array
 OLDEST_OPSET = 7  # the first with today's broadcasting
 _TENSORS = ("FLOAT", "DOUBLE", "BOOL", *(f"{u}INT{n}" for u in ("", "U") for n in (8, 16, 32, 64)))
 DTYPES: dict[int, np.dtype[Any]] = {
-    TensorProto.DataType.Value(name): helper.tensor_dtype_to_np_dtype(
-        TensorProto.DataType.Value(name)
-    )
-    for name in _TENSORS
+    number: helper.tensor_dtype_to_np_dtype(number)
+    for number in map(TensorProto.DataType.Value, _TENSORS)
 }
 _SMALL = 1024  # elements of a constant whose values may decide about shapes
 
@@ -291,7 +290,7 @@ def _light(model: ModelProto) -> ModelProto:
     constants = {tensor.name for tensor in model.graph.initializer}
     graph.input.extend(v for v in model.graph.input if v.name not in constants)
     for tensor in model.graph.initializer:
-        if np.prod(tensor.dims) <= _SMALL:
+        if math.prod(tensor.dims) <= _SMALL:
             graph.initializer.append(tensor)
         else:
             graph.input.append(
