@@ -49,13 +49,11 @@ class Builder:
         """Add a constant of integers, once."""
         return self.constant(f"integers_{'_'.join(map(str, values))}", np.array(values, np.int64))
 
-    def add(
-        self, op: str, inputs: Sequence[str], output: str = "", name: str = "", **options: Any
-    ) -> str:
-        """Add a node of one output, which is named by operator and number unless told."""
-        output = output or f"{op}_{len(self._nodes)}"
-        self.add_named(op, inputs, [output], name or output, **options)
-        return output
+    def add(self, op: str, inputs: Sequence[str], **options: Any) -> str:
+        """Add a node of one output, both named by operator and number."""
+        name = f"{op}_{len(self._nodes)}"
+        self.add_named(op, inputs, [name], name, **options)
+        return name
 
     def add_named(
         self, op: str, inputs: Sequence[str], outputs: Sequence[str], name: str, **options: Any

@@ -14,7 +14,7 @@ import numpy as np
 from onnx import ModelProto
 
 from rnnfast.checkpoint import write_atomically
-from rnnfast.layers import GRU, LSTM, RNN, Layer
+from rnnfast.layers import Layer
 from rnnfast.models import (
     Forecaster,
     LanguageModel,
@@ -25,9 +25,8 @@ from rnnfast.models import (
 from rnnfast.nn import Dense
 
 from .builder import Builder
-from .weights import operator_of, projections, to_onnx
+from .stack import Run, Stack, directions_of, state_widths, width_of
 
-_ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid", "identity": "Affine"}
 _INTEGERS, _LENGTHS = np.dtype(np.int64), np.dtype(np.int32)
 
 
@@ -106,17 +105,8 @@ class _Options:
     lengths: bool
 
 
-@dataclass(frozen=True)
-class _Run:
-    """Names of what a stack of layers makes."""
-
-    y: str  # (T, B, D·P)
-    states: tuple[str, ...]  # h (L·D, B, P), and of an LSTM c (L·D, B, H)
-    last: str  # h of the last layer, (D, B, P)
-
-
 def _check_flag(name: str, value: object) -> None:
-    if not isinstance(value, bool):
+    if not isinstance(value, bool | np.bool_):
         raise TypeError(f"export: {name} is a {type(value).__name__}, expected a bool")
 
 
@@ -125,10 +115,10 @@ def _check_flag(name: str, value: object) -> None:
 
 def _write_layer(b: Builder, layer: Layer, options: _Options) -> None:
     x = _input(b, layer, options, layer.batch_first)
-    run = _stack(b, layer, "", x, _initial(b, layer, "", options), _lengths(b, options))
-    directions = 2 if layer.bidirectional else 1
+    initial = _initial(b, layer, "", options)
+    run = Stack(b, layer, lengths=_lengths(b, options)).write(x, initial)
     y = b.add("Transpose", [run.y], perm=[1, 0, 2]) if layer.batch_first else run.y
-    width = directions * _width(layer)
+    width = directions_of(layer) * width_of(layer)
     b.output("y", y, layer.dtype, [*_axes(layer.batch_first), width])
     _final(b, layer, "", run)
 
@@ -141,7 +131,7 @@ def _write_sequence_model(b: Builder, model: SequenceModel, options: _Options) -
     runs = []
     for i, layer in enumerate(model.layers):
         prefix = f"{i}." if several else ""
-        runs.append(_stack(b, layer, prefix, y, _initial(b, layer, prefix, options), ""))
+        runs.append(Stack(b, layer, prefix).write(y, _initial(b, layer, prefix, options)))
         y = runs[-1].y
     y = _dense(b, "projection", model.projection, y)
     if isinstance(model, Forecaster) and model.shortcut:
@@ -158,8 +148,8 @@ def _write_classifier(b: Builder, model: SequenceClassifier, options: _Options) 
     x, lengths = _input(b, stacks["forward"], options), _lengths(b, options)
     vectors = []
     for name, layer in stacks.items():
-        last = _stack(b, layer, f"{name}.", x, None, lengths, reverse=name == "backward").last
-        for direction in range(2 if layer.bidirectional else 1):
+        last = Stack(b, layer, f"{name}.", lengths, reverse=name == "backward").write(x).last
+        for direction in range(directions_of(layer)):
             index = b.constant(f"index_{direction}", np.array(direction, np.int64))
             vectors.append(b.add("Gather", [last, index], axis=0))
     parts: dict[str, Any] = dict(model.parts)
@@ -172,16 +162,19 @@ def _write_classifier(b: Builder, model: SequenceClassifier, options: _Options) 
     b.output("y", y, model.flat.dtype, ["batch", len(model.labels)])
 
 
+def _dense(b: Builder, name: str, dense: Dense, x: str) -> str:
+    weight = b.constant(f"{name}.weight", dense.parameters["weight"].T)
+    y = b.add("MatMul", [x, weight])
+    if not dense.bias:
+        return y
+    return b.add("Add", [y, b.constant(f"{name}.bias", dense.parameters["bias"])])
+
+
 # -- inputs and outputs ----------------------------------------------------------------------------
 
 
 def _axes(batch_first: bool = False) -> tuple[str, str]:
     return ("batch", "time") if batch_first else ("time", "batch")
-
-
-def _width(layer: Layer) -> int:
-    """Size of h in one direction."""
-    return layer.proj_size or layer.hidden_size
 
 
 def _input(b: Builder, layer: Layer, options: _Options, batch_first: bool = False) -> str:
@@ -200,131 +193,24 @@ def _lengths(b: Builder, options: _Options) -> str:
     return b.input("lengths", _LENGTHS, ["batch"]) if options.lengths else ""
 
 
-def _state_widths(layer: Layer) -> dict[str, int]:
-    """Name the parts of a state: h, and of an LSTM c."""
-    cell = {"c": layer.hidden_size} if isinstance(layer, LSTM) else {}
-    return {"h": _width(layer), **cell}
-
-
-def _initial(b: Builder, layer: Layer, prefix: str, options: _Options) -> tuple[str, ...] | None:
+def _initial(b: Builder, layer: Layer, prefix: str, options: _Options) -> tuple[str, ...]:
     """Add the initial state if it is asked for."""
     if not options.initial_state:
-        return None
+        return ()
     if layer.proj_size:
         raise ValueError(
             f"export: initial_state is True, but the LSTM has proj_size={layer.proj_size}: "
             "ONNX starts from the h before the projection, which none can be made of"
         )
-    rows = layer.num_layers * (2 if layer.bidirectional else 1)
+    rows = layer.num_layers * directions_of(layer)
     return tuple(
         b.input(f"{prefix}{part}_0", layer.dtype, [rows, "batch", width])
-        for part, width in _state_widths(layer).items()
+        for part, width in state_widths(layer).items()
     )
 
 
-def _final(b: Builder, layer: Layer, prefix: str, run: _Run) -> None:
+def _final(b: Builder, layer: Layer, prefix: str, run: Run) -> None:
     """Add the last state as outputs."""
-    rows = layer.num_layers * (2 if layer.bidirectional else 1)
-    for state, (part, width) in zip(run.states, _state_widths(layer).items(), strict=True):
+    rows = layer.num_layers * directions_of(layer)
+    for state, (part, width) in zip(run.states, state_widths(layer).items(), strict=True):
         b.output(f"{prefix}{part}_n", state, layer.dtype, [rows, "batch", width])
-
-
-# -- nodes -----------------------------------------------------------------------------------------
-
-
-def _dense(b: Builder, name: str, dense: Dense, x: str) -> str:
-    weight = b.constant(f"{name}.weight", dense.parameters["weight"].T)
-    y = b.add("MatMul", [x, weight])
-    if not dense.bias:
-        return y
-    return b.add("Add", [y, b.constant(f"{name}.bias", dense.parameters["bias"])])
-
-
-def _stack(
-    b: Builder,
-    layer: Layer,
-    prefix: str,
-    x: str,
-    initial: tuple[str, ...] | None,
-    lengths: str,
-    *,
-    reverse: bool = False,
-) -> _Run:
-    """Add a node for each layer; `prefix` begins the names of all that belongs to the stack."""
-    count = layer.num_layers
-    starts = [_parts(b, state, count) for state in initial or ()]
-    ends: list[list[str]] = []
-    for k in range(count):
-        x, *states = _level(
-            b, layer, prefix, k, x, [start[k] for start in starts], lengths, reverse
-        )
-        ends.append(states)
-    last = tuple(
-        parts[0] if count == 1 else b.add("Concat", parts, axis=0)
-        for parts in zip(*ends, strict=True)
-    )
-    return _Run(x, last, ends[-1][0])
-
-
-def _parts(b: Builder, state: str, count: int) -> list[str]:
-    """Split a state (L·D, B, ·) into those of the layers."""
-    if count == 1:
-        return [state]
-    names = [f"{state}_l{k}" for k in range(count)]
-    b.add_named("Split", [state], names, f"{state}_split", axis=0)
-    return names
-
-
-def _level(
-    b: Builder,
-    layer: Layer,
-    prefix: str,
-    k: int,
-    x: str,
-    initial: list[str],
-    lengths: str,
-    reverse: bool,
-) -> list[str]:
-    """Add the node of layer `k`; return y (T, B, D·P) and the last state (D, B, ·)."""
-    op = operator_of(layer)
-    directions = ("", "_reverse") if layer.bidirectional else ("",)
-    arrays = zip("WRB", to_onnx(layer, k, directions), strict=True)
-    weights = [
-        "" if array is None else b.constant(f"{prefix}{letter}_l{k}", array)
-        for letter, array in arrays
-    ]
-    results = [
-        f"{prefix}{part}_l{k}" for part in ("Y", "Y_h", "Y_c")[: 1 + len(_state_widths(layer))]
-    ]
-    b.add_named(
-        op,
-        [x, *weights, lengths, *initial],
-        results,
-        f"{prefix}{op}_l{k}",
-        hidden_size=layer.hidden_size,
-        direction="bidirectional" if layer.bidirectional else "reverse" if reverse else "forward",
-        **_attributes(layer),
-    )
-    if layer.proj_size:
-        matrix = b.constant(f"{prefix}projection_l{k}", projections(layer, k, directions))
-        results[:2] = [b.add("MatMul", [value, matrix]) for value in results[:2]]
-    y, *states = results
-    if not layer.bidirectional:
-        return [b.add("Squeeze", [y, b.integers(1)]), *states]
-    swapped = b.add("Transpose", [y], perm=[0, 2, 1, 3])
-    return [b.add("Reshape", [swapped, b.integers(0, 0, 2 * _width(layer))]), *states]
-
-
-def _attributes(layer: Layer) -> dict[str, Any]:
-    """Attributes of a node that say what kind of cell it is."""
-    if isinstance(layer, LSTM):
-        return {}
-    if isinstance(layer, GRU):
-        return {"linear_before_reset": int(layer.reset_after)}
-    assert isinstance(layer, RNN)
-    directions = 2 if layer.bidirectional else 1
-    activations = {"activations": [_ACTIVATIONS[layer.nonlinearity]] * directions}
-    if layer.nonlinearity != "identity":
-        return activations
-    scale = {"activation_alpha": [1.0] * directions, "activation_beta": [0.0] * directions}
-    return {**activations, **scale}

@@ -23,34 +23,36 @@ def operator_of(layer: Layer) -> str:
     return next(op for op, kind in LAYERS.items() if isinstance(layer, kind))
 
 
-def to_onnx(
-    layer: Layer, index: int, directions: Sequence[str]
-) -> tuple[Array, Array, Array | None]:
-    """Make W, R and B (None without biases) of layer `index` of a stack.
+def _endings(layer: Layer) -> tuple[str, ...]:
+    """Return what the names of parameters end with, for each direction."""
+    return ("", "_reverse") if layer.bidirectional else ("",)
 
-    `directions` are the endings of its parameters' names. Where h is projected, R reads o ∘ tanh(c)
-    itself: W_hh (W_hr ·) is one matrix.
+
+def to_onnx(layer: Layer, level: int) -> tuple[Array, Array, Array | None]:
+    """Make W, R and B (None without biases) of a level of a layer.
+
+    Where h is projected, R reads o ∘ tanh(c) itself: W_hh (W_hr ·) is one matrix.
     """
     order = GATES[operator_of(layer)]
 
     def gates(name: str) -> Array:
-        parts = [layer.parameters[f"{name}_l{index}{ending}"] for ending in directions]
+        parts = [layer.parameters[f"{name}_l{level}{ending}"] for ending in _endings(layer)]
         return np.stack([_reorder(part, order) for part in parts])
 
     recurrent = gates("weight_hh")
     if layer.proj_size:
-        projection = projections(layer, index, directions)
-        product = recurrent.astype(np.float64) @ projection.astype(np.float64).swapaxes(1, 2)
-        recurrent = product.astype(layer.dtype)
+        projection = projections(layer, level).astype(np.float64)
+        recurrent = (recurrent @ projection.swapaxes(1, 2)).astype(layer.dtype)
     if not layer.bias:
         return gates("weight_ih"), recurrent, None
     bias = np.concatenate([gates("bias_ih"), gates("bias_hh")], axis=1)
     return gates("weight_ih"), recurrent, bias
 
 
-def projections(layer: Layer, index: int, directions: Sequence[str]) -> Array:
-    """Stack the projections of a layer, as factors on the right: (D, H, P)."""
-    return np.stack([layer.parameters[f"weight_hr_l{index}{ending}"].T for ending in directions])
+def projections(layer: Layer, level: int) -> Array:
+    """Stack the projections of a level, as factors on the right: (D, H, P)."""
+    parts = [layer.parameters[f"weight_hr_l{level}{ending}"] for ending in _endings(layer)]
+    return np.stack([part.T for part in parts])
 
 
 def from_onnx(layer: Layer, w: Array, r: Array, b: Array | None) -> None:
@@ -63,7 +65,7 @@ def from_onnx(layer: Layer, w: Array, r: Array, b: Array | None) -> None:
         {
             f"{name}_l0{ending}": _reorder(part, order)
             for name, stacked in arrays.items()
-            for ending, part in zip(("", "_reverse"), stacked, strict=False)
+            for ending, part in zip(_endings(layer), stacked, strict=True)
         }
     )
 
