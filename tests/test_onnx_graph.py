@@ -451,6 +451,29 @@ def test_refused_nodes(model: Any, text: str) -> None:
         rnnfast.onnx.load(model)
 
 
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda t: t.__setattr__("data_type", 112), "attribute value cannot be read"),
+        (lambda t: t.__setattr__("raw_data", b"abc"), "attribute value cannot be read"),
+    ],
+    ids=["type", "size"],
+)
+def test_refused_tensors(change: Any, text: str) -> None:
+    tensor = numpy_helper.from_array(np.zeros(2, np.float32))
+    change(tensor)
+    node = helper.make_node("Constant", [], ["y"], name="odd", value=tensor)
+    with pytest.raises(ValueError, match=f"Constant node 'odd': {text}"):
+        rnnfast.onnx.load(model_of([node], [], [value("y", np.float32, [2])]))
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    content = one_node("Tanh").SerializeToString().replace(b"Tanh", b"Ta\xffh")
+    (tmp_path / "odd.onnx").write_bytes(content)
+    with pytest.raises(ValueError, match=r"node 'odd': this operator is|no ONNX model"):
+        rnnfast.onnx.load(tmp_path / "odd.onnx")
+
+
 def test_refused_types_within_the_graph() -> None:
     nodes = [
         helper.make_node("Cast", ["x"], ["half"], name="narrow", to=TensorProto.FLOAT16),

@@ -1,8 +1,7 @@
 """ONNX: run graphs of recurrent layers, take weights from them, and write layers and models.
 
->>> import rnnfast.onnx
->>> graph = rnnfast.onnx.load("model.onnx")  # doctest: +SKIP
->>> graph(x=x)["y"]  # doctest: +SKIP
+``rnnfast.onnx.load(path)`` makes a graph that is called with arrays, ``layers(path)`` the layers
+in it, and ``export(layer, path)`` writes one.
 """
 
 try:

@@ -169,7 +169,7 @@ def _constant(tensor: TensorProto) -> Array:
 def _array(tensor: TensorProto, what: str) -> Array:
     try:
         array: Array = numpy_helper.to_array(tensor)
-    except (TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{what} cannot be read: {error}") from None
     array.flags.writeable = False
     return array
@@ -205,7 +205,7 @@ def _nodes(model: ModelProto, opset: int) -> Iterator[Node]:
         name = f"{name}_{i}" if name in seen else name
         seen.add(name)
         node = Node(op, name, tuple(proto.input), tuple(proto.output), {}, opset)
-        if ours and defs.has(op):
+        if ours and op.isascii() and defs.has(op):
             node.attributes.update(_attributes(node, proto.attribute))
         yield node
 
