@@ -204,6 +204,7 @@ USES = {
     "run": {
         "__init__", "checkpoint", "history", "optim", "parallel", "settings", "systems", "train",
     },
+    "onnx": {"__init__", "checkpoint", "flat", "layers", "models", "nn"},
     "trained": {"checkpoint", "models", "settings", "systems"},
     "progress": {"run"},
     "plot": {"checkpoint", "gradients", "history"},
@@ -242,7 +243,15 @@ OPTIONAL: dict[str, dict[str, bool]] = {
         "bench/subjects/pytorch_cell": False,
         "bench/subjects/pytorch_int8": False,
     },
-    "onnx": {"bench/subjects/onnx_runtime": False},
+    "onnx": {
+        "bench/subjects/onnx_runtime": False,
+        "onnx/__init__": True,
+        "onnx/builder": True,
+        "onnx/export": True,
+        "onnx/graph": True,
+        "onnx/source": True,
+    },
+    "google": {"onnx/source": True},  # protobuf, which onnx stands on
     "onnxruntime": {"bench/subjects/onnx_runtime": False},
     "jax": {"bench/subjects/jax_scan": False},
 }

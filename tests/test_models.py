@@ -72,6 +72,9 @@ def test_parameters_are_one_buffer(rng):
     model.flat *= np.float32(0.5)
     assert not np.array_equal(model(tokens)[0], before)
     assert model.gradient_of("projection").size == model.projection.flat.size
+    below, above = model.layers
+    parts = {"layers.0": below, "layers.1": above, "projection": model.projection}
+    assert dict(model.parts) == parts
 
 
 @pytest.mark.parametrize("cell", CELLS)

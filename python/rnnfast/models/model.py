@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -64,6 +65,11 @@ class Model(FlatParameters):
         }
         self._attach(np.empty(sum(sizes.values()), dtypes.pop()))
         self._direct(np.zeros_like(self.flat))
+
+    @property
+    def parts(self) -> Mapping[str, Part]:
+        """What the model is made of, by name, in the order of the buffer."""
+        return MappingProxyType(self._parts)
 
     def _direct(self, gradient: Array) -> None:
         """Let gradients be written into this buffer."""
