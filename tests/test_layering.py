@@ -186,6 +186,7 @@ USES = {
     "plan": {"_core", "options"},
     "quantized": {"_core", "flat", "options", "parameters", "stream"},
     "layers": {"_core", "flat", "parameters", "quantized", "stream"},
+    "jax": {"_core", "flat", "layers"},
     "keras": {"flat", "layers"},
     "reference": set(),
     "nn": {"_core", "flat"},
@@ -245,7 +246,7 @@ OPTIONAL: dict[str, dict[str, bool]] = {
     },
     "onnx": {"bench/subjects/onnx_runtime": False},
     "onnxruntime": {"bench/subjects/onnx_runtime": False},
-    "jax": {"bench/subjects/jax_scan": False},
+    "jax": {"bench/subjects/jax_scan": False, "jax": True},
     "keras": {"keras": False},
 }
 
