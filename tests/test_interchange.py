@@ -29,6 +29,29 @@ class OnlyArray:
         return np.array(self.v, dtype, copy=copy)
 
 
+class OnlyDlpack:
+    """What knows the DLPack protocol alone."""
+
+    def __init__(self, v: Any) -> None:
+        self.v = v
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return np.ascontiguousarray(self.v).__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self.v.__dlpack_device__()
+
+
+class Elsewhere(OnlyDlpack):
+    """Data on a device that cannot hand them to the CPU."""
+
+    def __dlpack__(self, **options: Any) -> Any:
+        raise BufferError(f"cannot export to {options['dl_device']}")
+
+    def __dlpack_device__(self) -> Any:
+        return 2, 0
+
+
 def torch_tensor(v: Any) -> Any:
     torch = pytest.importorskip("torch", reason="tensors of PyTorch need torch")
     return torch.from_numpy(np.ascontiguousarray(v))
@@ -39,7 +62,12 @@ def jax_array(v: Any) -> Any:
     return jax.numpy.asarray(v)
 
 
-MAKERS = {"torch": torch_tensor, "jax": jax_array, "__array__": OnlyArray}
+MAKERS = {
+    "torch": torch_tensor,
+    "jax": jax_array,
+    "__array__": OnlyArray,
+    "__dlpack__": OnlyDlpack,
+}
 
 
 def foreign(call: Call, maker: str) -> Call:
@@ -73,11 +101,12 @@ def test_steps_streams_and_quantized_layers_take_them_too(
     np.testing.assert_array_equal(pair(state)[1], pair(layer.step(x[0])[1])[1])
     with layer.stream(4) as one, layer.stream(4) as other:
         np.testing.assert_array_equal(one.push(make(x)), other.push(x))
-    small = layer.quantize()
+    small = layer.quantize(calibration=make(x))
+    assert small.scales == layer.quantize(calibration=x).scales
     np.testing.assert_array_equal(small(make(x))[0], small(x)[0])
 
 
-@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("maker", ["torch", "jax", "__array__"])
 def test_parameters_are_read_from_them(maker: str) -> None:
     layer, other = rnnfast.GRU(3, 4, rng=0), rnnfast.GRU(3, 4, rng=1)
     other.load_state_dict({name: MAKERS[maker](v) for name, v in layer.state_dict().items()})
@@ -98,14 +127,43 @@ def test_a_tensor_is_read_without_copying() -> None:
 def test_tensors_that_cannot_be_read_are_refused() -> None:
     torch = pytest.importorskip("torch", reason="tensors of PyTorch need torch")
     layer, x = rnnfast.LSTM(3, 4), torch.ones(5, 2, 3)
-    for wrong, message in (
-        (x.to("meta"), r"Use Tensor\.cpu\(\)"),
-        (x.requires_grad_(), r"Use tensor\.detach\(\)"),
-        (x.detach().bfloat16(), "BFloat16"),
-        (x.detach().to(torch.complex64), "x has dtype complex64, expected floating point"),
+    h = torch.zeros(1, 2, 4, requires_grad=True)
+    lengths = torch.tensor([1, 2], device="meta")
+    for wrong, name, message in (
+        ({"x": x.to("meta")}, "x", r"Use Tensor\.cpu\(\)"),
+        ({"x": x.bfloat16()}, "x", "BFloat16"),
+        ({"x": x, "state": (h, None)}, r"state\[0\]", r"Use tensor\.detach\(\)"),
+        ({"x": x, "lengths": lengths}, "lengths", r"Use Tensor\.cpu\(\)"),
     ):
-        with pytest.raises((TypeError, ValueError, RuntimeError), match=message):
-            layer(wrong)
+        with pytest.raises(
+            TypeError, match=f"^lstm: {name} is a Tensor that makes no NumPy array: .*{message}"
+        ):
+            layer(**wrong)
+    with pytest.raises(ValueError, match=r"^lstm: x has dtype complex64, expected floating point"):
+        layer(x.to(torch.complex64))
+
+
+def test_data_on_another_device_are_refused() -> None:
+    layer, x = rnnfast.LSTM(3, 4), np.ones((5, 2, 3), "f")
+    for wrong, name in (
+        ({"x": Elsewhere(x)}, "x"),
+        ({"x": x, "lengths": Elsewhere(np.array([1, 2]))}, "lengths"),
+        ({"x": x, "reset": Elsewhere(np.ones((5, 2), bool))}, "reset"),
+    ):
+        with pytest.raises(TypeError, match=f"^lstm: {name} is a Elsewhere that makes no NumPy ar"):
+            layer(**wrong)
+    text = "block is a Elsewhere that makes no NumPy array: cannot export"
+    with layer.stream() as stream, pytest.raises(TypeError, match=f"^lstm: {text}"):
+        stream.push(Elsewhere(x))
+
+
+def test_what_a_user_interrupts_is_no_wrong_argument() -> None:
+    class Interrupted:
+        def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rnnfast.LSTM(3, 4)(Interrupted())
 
 
 def test_the_package_imports_no_framework() -> None:
