@@ -186,6 +186,8 @@ USES = {
     "plan": {"_core", "options"},
     "quantized": {"_core", "flat", "options", "parameters", "stream"},
     "layers": {"_core", "flat", "parameters", "quantized", "stream"},
+    "jax": {"_core", "flat", "layers"},
+    "keras": {"flat", "layers"},
     "reference": set(),
     "nn": {"_core", "flat"},
     "optim": set(),
@@ -253,7 +255,8 @@ OPTIONAL: dict[str, dict[str, bool]] = {
     },
     "google": {"onnx/source": True},  # protobuf, which onnx stands on
     "onnxruntime": {"bench/subjects/onnx_runtime": False},
-    "jax": {"bench/subjects/jax_scan": False},
+    "jax": {"bench/subjects/jax_scan": False, "jax": True},
+    "keras": {"keras": False},
 }
 
 

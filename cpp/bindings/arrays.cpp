@@ -84,15 +84,46 @@ py::array as_scalar_token(const Spec& spec, py::handle object) {
   return py::array(py::int_(token));
 }
 
-// Whatever NumPy makes of a sequence of integers.
-py::array as_lengths(const char* cell, py::handle object) {
-  py::array a;
+// Whether another library's object says how to make an array of it. Its class does not.
+bool makes_array(py::handle object, const char* method) {
+  return !PyType_Check(object.ptr()) && py::hasattr(object, method);
+}
+
+bool is_foreign(py::handle object) {
+  return makes_array(object, "__array__") || makes_array(object, "__dlpack__");
+}
+
+// What such an object makes; why it cannot (another device, a type NumPy has not) is told with the
+// argument's name.
+py::array as_array_of_numpy(const char* cell, const char* name, py::handle object) {
   try {
-    a = py::module_::import("numpy").attr("asarray")(object);
+    if (makes_array(object, "__array__"))
+      return py::array(py::reinterpret_borrow<py::object>(object));
+    return py::module_::import("numpy").attr("from_dlpack")(object);
+  } catch (py::error_already_set& error) {
+    if (!error.matches(PyExc_Exception) || error.matches(PyExc_MemoryError)) throw;
+    const auto why = py::str(error.value()).cast<std::string>();
+    const auto text =
+        prefix(cell, name) + " is a " + type_name(object) + " that makes no NumPy array: " + why;
+    py::raise_from(error, PyExc_TypeError, text.c_str());
+    throw py::error_already_set();
+  }
+}
+
+// Whatever NumPy makes of a sequence of integers.
+py::array as_sequence(const char* cell, const char* name, py::handle object) {
+  try {
+    return py::module_::import("numpy").attr("asarray")(object);
   } catch (const py::error_already_set& error) {
     if (!error.matches(PyExc_ValueError)) throw;
-    bad_value(prefix(cell, "lengths") + " is no array, expected integers of shape (B,)");
+    bad_value(prefix(cell, name) + " is no array, expected integers of shape (B,)");
   }
+}
+
+py::array as_lengths(const char* cell, py::handle object) {
+  const bool foreign = !py::isinstance<py::array>(object) && is_foreign(object);
+  const py::array a =
+      foreign ? as_array_of_numpy(cell, "lengths", object) : as_sequence(cell, "lengths", object);
   if (a.size() != 0 && !is_integer(a))
     bad_value(prefix(cell, "lengths") + " has dtype " + dtype_name(a) + ", expected integers");
   return a;
@@ -136,8 +167,7 @@ bool is_single(const std::string& dtype) {
 
 py::array as_array(const char* cell, const char* name, py::handle object) {
   if (py::isinstance<py::array>(object)) return py::reinterpret_borrow<py::array>(object);
-  if (!PyType_Check(object.ptr()) && py::hasattr(object, "__array__"))
-    return py::array(py::reinterpret_borrow<py::object>(object));
+  if (is_foreign(object)) return as_array_of_numpy(cell, name, object);
   throw py::type_error(prefix(cell, name) + " is a " + type_name(object) +
                        ", expected a NumPy array");
 }

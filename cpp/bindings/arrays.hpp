@@ -28,7 +28,8 @@ std::string type_name(py::handle object);
 // Whether "float32", not "float64", is meant; ValueError for all else.
 bool is_single(const std::string& dtype);
 
-// A NumPy array as it is, or what the object's own __array__ makes; TypeError for all else.
+// A NumPy array as it is, or what the object's own __array__ or __dlpack__ makes; TypeError for all
+// else.
 py::array as_array(const char* cell, const char* name, py::handle object);
 
 // Floating-point data as an array of the layer's type, copied only where it must be.

@@ -1,7 +1,8 @@
 """Checkpoints: one safetensors file of arrays and a JSON description, replaced atomically.
 
 The file's arrays are named `group.name` (`model.…`, `optimizer.…`, `state.…`); its description
-stands in the safetensors metadata under the key `rnnfast`.
+stands in the safetensors metadata under the key `rnnfast`. `save_weights` and `load_weights` are
+for files of arrays alone, as other programs write and read them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
+
+# What safetensors calls the types that NumPy has.
+_KINDS = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
 
 FORMAT = 2  # raised when an older reader could not understand what is written
 
@@ -58,15 +62,13 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
     OSError
         If it cannot be written, as when the disk is full; the old file is left then.
     """
-    from safetensors.numpy import save as serialise
-
     arrays = {
-        f"{group}.{name}": np.asarray(array, order="C")
+        f"{group}.{name}": array
         for group, members in checkpoint.groups.items()
         for name, array in members.items()
     }
     header = {"format": FORMAT, "kind": checkpoint.kind, **checkpoint.description}
-    write_atomically(path, serialise(arrays, {"rnnfast": json.dumps(header)}))
+    _write(path, arrays, {"rnnfast": json.dumps(header)})
 
 
 def load(path: str | Path, kind: str | None = None) -> Checkpoint:
@@ -92,17 +94,7 @@ def load(path: str | Path, kind: str | None = None) -> Checkpoint:
         If it is truncated, not a checkpoint of this library, of a later format, or of another
         kind.
     """
-    from safetensors import SafetensorError, safe_open
-
-    _check_regular(path)
-    with open(path, "rb"):  # safetensors' own error for a missing or forbidden file says less
-        pass
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path}: truncated, or not a checkpoint ({error})") from None
+    metadata, arrays = _read(path, "", "a checkpoint")
     description = _description(path, metadata)
     found = description.pop("kind")
     if kind is not None and found != kind:
@@ -112,6 +104,84 @@ def load(path: str | Path, kind: str | None = None) -> Checkpoint:
         group, _, member = name.partition(".")
         groups.setdefault(group, {})[member] = array
     return Checkpoint(found, groups, description)
+
+
+def save_weights(path: str | Path, weights: Arrays) -> None:
+    """Write arrays alone, as `safetensors` of other frameworks reads them.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file; its folder must exist. It is replaced as by `save`.
+    weights : mapping of str to numpy.ndarray
+        Such as the ``state_dict()`` of a layer or model.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; the old file is left then.
+    """
+    _write(path, weights, None)
+
+
+def load_weights(path: str | Path, prefix: str = "") -> dict[str, NDArray[Any]]:
+    """Read arrays from any safetensors file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    prefix : str
+        Read the names that begin so, and cut it off: ``"encoder.lstm."`` for one module of a
+        model, ``"model."`` for a checkpoint of `save`.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        For ``load_state_dict``.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is truncated or no safetensors file, if no name begins with the prefix, or an array's
+        type is none of NumPy's.
+    """
+    _, arrays = _read(path, prefix, "a safetensors file")
+    if prefix and not arrays:
+        raise ValueError(f"{path}: no array's name begins with {prefix!r}")
+    return {name.removeprefix(prefix): array for name, array in arrays.items()}
+
+
+def _write(path: str | Path, arrays: Arrays, metadata: dict[str, str] | None) -> None:
+    from safetensors.numpy import save as serialise
+
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    write_atomically(path, serialise(contiguous, metadata))
+
+
+def _read(
+    path: str | Path, prefix: str, expected: str
+) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    """Metadata and the arrays whose names begin with `prefix`."""
+    from safetensors import SafetensorError, safe_open
+
+    _check_regular(path)
+    with open(path, "rb"):  # safetensors' own error for a missing or forbidden file says less
+        pass
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+            kinds = {name: file.get_slice(name).get_dtype() for name in names}
+            arrays = {name: file.get_tensor(name) for name in names if kinds[name] in _KINDS}
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: truncated, or not {expected} ({error})") from None
+    for name in names:
+        if name not in arrays:
+            raise ValueError(f"{path}: {name} is stored as {kinds[name]}, expected one of {_KINDS}")
+    return metadata, arrays
 
 
 def _description(path: str | Path, metadata: Mapping[str, str]) -> dict[str, Any]:

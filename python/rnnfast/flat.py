@@ -36,6 +36,22 @@ class Named:
         kind = type(value).__name__
         return TypeError(f"{self._name}: {name} is a {kind}, expected {expected}")
 
+    def _as_array(self, name: str, value: Any) -> Array:
+        """Return the array that another library's object makes of itself, as the core does."""
+        kind = type(value)
+        try:
+            if hasattr(kind, "__array__"):
+                return np.asarray(value)
+            if hasattr(kind, "__dlpack__"):
+                return np.from_dlpack(value)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise TypeError(
+                f"{self._name}: {name} is a {kind.__name__} that makes no NumPy array: {error}"
+            ) from error
+        raise self._wrong_type(name, value, "a NumPy array")
+
 
 class FlatParameters(Named, ABC):
     """Parameters that are named views of one 1-D buffer; a class says how it is cut by `_views`."""

@@ -118,10 +118,7 @@ class QuantizedLayer(Options):
 
     def _measured(self, core: _core.Layer, flat: Array, name: str, x: Any) -> Array:
         """Return the largest magnitude of each operand, a row for each layer and direction."""
-        if not isinstance(x, np.ndarray) and hasattr(type(x), "__array__"):
-            x = np.asarray(x)
-        if not isinstance(x, np.ndarray):
-            raise self._wrong_type(name, x, "a NumPy array")
+        x = self._as_array(name, x)
         if not x.size:
             raise self._wrong_value(f"{name} has shape {x.shape}, expected some data")
         with np.errstate(over="ignore"):

@@ -48,7 +48,7 @@ class Stream:
         if value is None:
             return None
         layer = self._layer
-        part = self._array(name, value)
+        part = layer._as_array(name, value)
         expected = (layer.num_layers, self._batch, width)
         if part.shape != expected:
             raise layer._wrong_value(
@@ -57,13 +57,6 @@ class Stream:
         if part.dtype.kind != "f":
             raise layer._wrong_value(f"{name} has dtype {part.dtype}, expected floating point")
         return np.array(part, layer.dtype)
-
-    def _array(self, name: str, value: Any) -> Array:
-        if not isinstance(value, np.ndarray) and hasattr(type(value), "__array__"):
-            value = np.asarray(value)
-        if not isinstance(value, np.ndarray):
-            raise self._layer._wrong_type(name, value, "a NumPy array")
-        return value
 
     @property
     def state(self) -> State:
@@ -94,7 +87,7 @@ class Stream:
         layer = self._layer
         if self._packed is None:
             raise layer._wrong_value("the stream is closed, expected an open one")
-        block = self._array("block", block)
+        block = layer._as_array("block", block)
         self._check_batch(block)
         y, self._state, _ = layer._core.forward(
             None, block, self._state, None, None, False, 0, self._num_threads, self._packed
