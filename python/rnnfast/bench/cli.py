@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,6 +29,7 @@ FULL_EFFORT = Effort(seconds=2.0, least=5, most=15)
 QUICK_EFFORT = Effort(seconds=0.5, least=3, most=9)
 
 JSON_NAME = "bench.json"
+TORCH_JSON_NAME = "bench-torch.json"
 PLOT_NAME = "bench.png"
 ROOFLINE_NAME = "roofline.png"
 
@@ -98,6 +100,9 @@ def command(
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Turns per library and case, instead of by time.")
     ] = None,
+    torch: Annotated[
+        bool, typer.Option("--torch", help="Measure PyTorch models instead, stock and accelerated.")
+    ] = False,
     peers: Annotated[
         bool, typer.Option(help="Run PyTorch, ONNX Runtime and JAX too where installed.")
     ] = True,
@@ -109,10 +114,18 @@ def command(
     """Measure forward passes and training beside the peers and against the FMA peak.
 
     The full grid takes a quarter of an hour, longer with JAX. Any of --batch, --input-size and
-    --hidden-size replaces it; those left out are then 32, 128 and 512.
+    --hidden-size replaces it; those left out are then 32, 128 and 512. With --torch models of
+    PyTorch are measured instead, stock and accelerated, which takes some minutes.
     """
     from rich.console import Console
 
+    effort = QUICK_EFFORT if quick else FULL_EFFORT
+    if rounds is not None:
+        effort = Effort(seconds=0.0, least=rounds, most=rounds)
+    if torch:
+        with _instruction_set(isa):
+            _measure_torch(Console(), threads or rnnfast.get_num_threads(), effort, out)
+        return
     if draw and not plot.available():
         raise ValueError("the plot needs matplotlib: install it, or pass --no-plot")
     out.mkdir(parents=True, exist_ok=True)
@@ -123,9 +136,6 @@ def command(
     ]
     if dtype is not Dtype.BFLOAT16:  # a step reads the float32 parameters themselves
         cases += grid.step_cases(_names(cells), dtype=dtype)
-    effort = QUICK_EFFORT if quick else FULL_EFFORT
-    if rounds is not None:
-        effort = Effort(seconds=0.0, least=rounds, most=rounds)
     try:
         with _instruction_set(isa):
             among = subjects.candidates(peers=peers, quick=quick)
@@ -138,6 +148,36 @@ def command(
     session.save(out, draw=draw)
     if not session.complete:
         raise typer.Exit(INTERRUPTED)
+
+
+def _measure_torch(console: Console, num_threads: int, effort: Effort, out: Path) -> None:
+    """Measure models of PyTorch, and write what came of it."""
+    if find_spec("torch") is None:
+        raise ValueError("--torch needs PyTorch: pip install torch")
+    from rnnfast.bench import accelerated
+
+    out.mkdir(parents=True, exist_ok=True)
+    check_writable(out / TORCH_JSON_NAME)
+    among = [subject for subject in subjects.candidates() if subject.packages[0] == "torch"]
+    machine = report.machine(num_threads, "float32", among)
+    console.print(report.header(machine), markup=False, highlight=False)
+    neighbours, comparisons = Neighbours(), []
+    try:
+        for make in accelerated.workloads():
+            comparisons.append(accelerated.measure(make, num_threads, effort))
+            one = comparisons[-1]
+            console.print(f"{one.name}: {one.ratio:.2f} x", markup=False, highlight=False)
+    except DisagreementError as error:
+        print(f"rnnfast: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    console.print(accelerated.table(comparisons))
+    result = {
+        "machine": machine,
+        "other_cores": neighbours.cores(),
+        "workloads": [accelerated.document(one) for one in comparisons],
+    }
+    write_atomically(out / TORCH_JSON_NAME, (json.dumps(result, indent=1) + "\n").encode())
+    console.print(f"written: {out / TORCH_JSON_NAME}", markup=False)
 
 
 def _shapes(batch: str | None, input_size: str | None, hidden_size: str | None) -> list[grid.Shape]:

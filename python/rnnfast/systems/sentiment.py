@@ -91,7 +91,7 @@ class SentimentSettings(RecurrentSettings):
         100, "Steps for which LSTM and GRU remember at first; 0 for a few.", at_least(0)
     )
     mask: float = setting(0.05, "Share of characters hidden in training.", below_one())
-    mask_words: float = setting(0.25, "Share of words hidden in training.", below_one())
+    mask_words: float = setting(0.3, "Share of words hidden in training.", below_one())
     batch: int = setting(32, "Texts side by side.", at_least(1))
     lr: float = setting(6e-3, "Peak learning rate.", positive())
     weight_decay: float = setting(0.1, "Of AdamW.", not_negative())
