@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 import rnnfast
+from rnnfast.checkpoint import save_weights
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -27,8 +31,13 @@ def module(layer: Any) -> Any:
     return SimpleNamespace(state_dict=lambda: state)
 
 
+def blocks() -> list[str]:
+    """The README's Python: layers, their use, the bridges."""
+    return re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), flags=re.DOTALL)
+
+
 def test_the_examples_run(rng: np.random.Generator) -> None:
-    first, second = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), flags=re.DOTALL)
+    first, second, _ = blocks()
     names: dict[str, Any] = {}
     exec(first, names)
     assert names["grads"].x.shape == names["x"].shape
@@ -46,3 +55,40 @@ def test_the_examples_run(rng: np.random.Generator) -> None:
     updated = peer.flat - np.float32(1e-3) * names["grads"].flat
     np.testing.assert_allclose(names["gru"].flat, updated, rtol=0, atol=1e-6)
     assert names["y"].shape == (5, 8, 512)
+
+
+def test_the_bridges_run(
+    rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "KERAS_BACKEND" not in os.environ:
+        monkeypatch.setenv("KERAS_BACKEND", "jax")
+    torch, keras = (
+        pytest.importorskip(name, reason=f"the bridges' example needs {name}")
+        for name in ("torch", "keras")
+    )
+    for name in ("onnx", "jax"):
+        pytest.importorskip(name, reason=f"the bridges' example needs {name}")
+    monkeypatch.chdir(tmp_path)
+    lstm, gru = rnnfast.LSTM(5, 7, rng=rng), rnnfast.GRU(5, 7, rng=rng)
+    keras_model = keras.layers.LSTM(7)
+    keras_model.build((None, None, 5))
+    importlib.import_module("rnnfast.onnx").export(lstm, "model.onnx")
+    wanted = gru.state_dict()
+    save_weights(
+        "model.safetensors", {f"encoder.gru.{name}": value for name, value in wanted.items()}
+    )
+    gru.flat[:] = 0
+    names = {
+        "model": torch.nn.Sequential(torch.nn.LSTM(5, 7)),
+        "keras_model": keras_model,
+        "x": rng.standard_normal((4, 3, 5), dtype=np.float32),
+        "lstm": lstm,
+        "gru": gru,
+    }
+    exec(blocks()[2], names)
+    y, _ = lstm(names["x"])
+    np.testing.assert_allclose(names["outputs"]["y"], y, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(names["y"], y, rtol=0, atol=1e-6)
+    assert (tmp_path / "lstm.onnx").exists()
+    assert type(names["model"][0]) is torch.nn.LSTM
+    np.testing.assert_array_equal(gru.parameters["weight_hh_l0"], wanted["weight_hh_l0"])
