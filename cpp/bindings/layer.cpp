@@ -145,8 +145,8 @@ class LayerOf final : public PyLayer {
     const auto* fixed = scales.is_none() ? nullptr : flat(scales, "scales", tracks * 3);
     without_gil(thread_count_or_default(num_threads),
                 [&](Lease& lease) { packed->network = rnnfast::pack(spec_, values, lease); });
-    static_assert(sizeof(PerOperand<Real>) == 3 * sizeof(Real));
-    if (fixed) std::memcpy(packed->network.scales.data(), fixed, tracks * sizeof(PerOperand<Real>));
+    for (index i = 0; fixed && i < tracks; ++i, fixed += 3)
+      packed->network.scales[i] = {fixed[0], fixed[1], fixed[2]};
     return packed;
   }
 
