@@ -1,0 +1,66 @@
+"""Tensors as arrays and arrays as tensors, over the same memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..flat import Array
+
+Tensor = torch.Tensor
+State = tuple[Tensor, ...]  # (h,), or (h, c) of an LSTM; () for zeros
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+def is_plain(tensor: Any, dtype: torch.dtype) -> bool:
+    """Tell whether a tensor's memory may be read as an array: no subclass, on the CPU, strided."""
+    return (
+        type(tensor) in _PLAIN
+        and tensor.dtype is dtype
+        and tensor.is_cpu
+        and tensor.layout is torch.strided
+        and not tensor.is_neg()
+    )
+
+
+def as_array(tensor: Tensor) -> Array:
+    """View a tensor that is plain as an array."""
+    return tensor.detach().numpy() if tensor.requires_grad else tensor.numpy()
+
+
+class _Writable:
+    """Memory of a read-only array, said to be writable."""
+
+    __slots__ = ("__array_interface__", "owner")
+
+    def __init__(self, owner: Array) -> None:
+        interface = owner.__array_interface__
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
+        self.owner = owner
+
+
+def as_tensor(array: Array) -> Tensor:
+    """View an array as a tensor.
+
+    Outputs of a recorded call are read-only, since the tape reads them. A tensor cannot be: who
+    takes one of them must look at its version before the tape is used.
+    """
+    if not array.flags.writeable:
+        array = np.asarray(_Writable(array))
+    return torch.from_numpy(array)
+
+
+def as_tensors(state: Any) -> State:
+    """View what the compiled layer returns as the state."""
+    return tuple(map(as_tensor, state)) if isinstance(state, tuple) else (as_tensor(state),)
+
+
+def as_arrays(parts: tuple[Tensor | None, ...], pair: bool) -> Any:
+    """View a state as what the compiled layer takes; None, alone or in a pair, are zeros."""
+    arrays = tuple(None if part is None else as_array(part) for part in parts)
+    if not arrays:
+        return None
+    return arrays if pair else arrays[0]

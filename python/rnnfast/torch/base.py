@@ -1,0 +1,177 @@
+"""What modules and cells have in common: who computes a call, and where the weights lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from typing import Any
+
+import torch
+
+from .arrays import State, Tensor, is_plain
+from .autograd import compute, requires_grad
+from .engine import Call, Inputs
+from .operators import recurrence
+from .packing import Packing
+from .spec import DTYPES, Spec
+from .surroundings import compute_type, is_eager, takes_operators
+from .weights import Flat, find_flat, flatten
+
+_CACHE = "_rnnfast_flat"
+_LOW = (torch.float32, torch.bfloat16)
+Result = tuple[Tensor, State]
+
+
+def parts_of(mode: str, hx: Any) -> State | None:
+    """Take a state apart; None if it is none of this mode."""
+    if hx is None:
+        return ()
+    if mode != "LSTM":
+        return (hx,) if isinstance(hx, Tensor) else None
+    pair = isinstance(hx, tuple | list) and len(hx) == 2
+    return tuple(hx) if pair and all(isinstance(part, Tensor) for part in hx) else None
+
+
+def as_given(state: State) -> Any:
+    """Put a state together as its module returns it."""
+    return state if len(state) == 2 else state[0]
+
+
+def _suits(tensor: Any, dtype: torch.dtype, eager: bool) -> bool:
+    """Tell whether a tensor is of a kind that the layer computes with."""
+    if eager:
+        return is_plain(tensor, dtype)
+    return (  # tracers show tensors of their own
+        isinstance(tensor, Tensor)
+        and tensor.dtype is dtype
+        and tensor.device.type == "cpu"
+        and tensor.layout is torch.strided
+    )
+
+
+def _fits(spec: Spec, weights: Sequence[Any], eager: bool) -> bool:
+    """Tell whether weights have the type and the shapes of the layer's."""
+    dtype = getattr(weights[0], "dtype", None)
+    if dtype not in DTYPES:
+        return False
+    shapes = spec.shapes()
+    return len(weights) == len(shapes) and all(
+        _suits(weight, dtype, eager) and weight.shape == shape
+        for weight, shape in zip(weights, shapes, strict=True)
+    )
+
+
+def _takes(spec: Spec, inputs: Inputs, packing: Packing | None, eager: bool) -> bool:
+    """Tell whether input and state are what the layer computes with."""
+    x, state, weights = inputs
+    dtype = weights[0].dtype
+    if not (_suits(x, dtype, eager) and x.dim() in (2, 3) and x.shape[-1] == spec.input_size):
+        return False
+    batch = (len(packing.lengths),) if packing else spec.batch(x)
+    columns = (spec.output_size, spec.hidden_size)
+    return x.numel() > 0 and all(
+        _suits(part, dtype, eager) and part.shape == (spec.tracks, *batch, units)
+        for part, units in zip(state, columns, strict=False)
+    )
+
+
+def as_stock(module: torch.nn.Module) -> torch.nn.Module:
+    """Turn a module of ours into PyTorch's of the same name."""
+    module.__dict__.pop(_CACHE, None)
+    module.__class__ = getattr(torch.nn, type(module).__name__)
+    return module
+
+
+def _draw_seed() -> Tensor:
+    """Draw from PyTorch's generator what decides about dropout."""
+    return torch.randint(2**63 - 1, (1,), dtype=torch.int64, device="cpu")
+
+
+def _trace(spec: Spec, inputs: Inputs) -> Result | None:
+    """Compute by the operator, which tracers see."""
+    fits = _fits(spec, inputs.weights, eager=False) and _takes(spec, inputs, None, eager=False)
+    if not (takes_operators() and fits):
+        return None
+    seed = _draw_seed() if spec.dropout else None
+    # An exported program is for inference; whoever trains it computes forward twice.
+    record = torch.is_grad_enabled() and not torch.compiler.is_exporting()
+    return recurrence(spec, inputs, seed, record and requires_grad(inputs))
+
+
+class Bridged(torch.nn.Module):
+    """A recurrent module whose weights lie in one buffer, where nothing forbids that."""
+
+    def _names(self) -> Sequence[str]:
+        """Names of the weights, in the compiled layer's order."""
+        raise NotImplementedError
+
+    def _spec(self, packed: bool) -> Spec:
+        """Options of a call made now."""
+        raise NotImplementedError
+
+    def _weights(self) -> list[Tensor]:
+        parameters: dict[str, Any] = self._parameters
+        try:
+            return [parameters[name] for name in self._names()]
+        except KeyError:  # computed by a hook or a parametrization
+            return [getattr(self, name) for name in self._names()]
+
+    def _recur(self, x: Tensor, state: State, packing: Packing | None = None) -> Result | None:
+        """Compute output and state; None where that is for PyTorch."""
+        kind = compute_type()
+        if kind == "float32":
+            return self._recur_with(self._spec(packing is not None), x, state, packing)
+        tensors = (x, *state, *self._weights())
+        if kind is None or any(tensor.dtype not in _LOW for tensor in tensors):
+            return None
+        spec = self._spec(packing is not None)._replace(compute=kind)
+        result = self._recur_with(spec, x.float(), tuple(s.float() for s in state), packing)
+        return result and self._rounded(result, (state or (x,))[0].dtype, packing is not None)
+
+    def _rounded(self, result: Result, given: torch.dtype, packed: bool) -> Result:
+        """Convert results under autocast to the type that PyTorch's have."""
+        y, state = result
+        dtype = self._autocast_type(given, packed)
+        return y.to(dtype), tuple(part.to(dtype) for part in state)
+
+    def _recur_with(
+        self, spec: Spec, x: Tensor, state: State, packing: Packing | None
+    ) -> Result | None:
+        inputs = Inputs(x, state, self._weights())
+        if not is_eager():
+            return _trace(spec, inputs) if packing is None else None
+        cached: Flat | None = self.__dict__.get(_CACHE)
+        if cached is None or not cached.holds(inputs.weights):
+            if not _fits(spec, inputs.weights, eager=True):
+                return None
+            cached = self._settle(inputs.weights)
+        if not _takes(spec, inputs, packing, eager=True):
+            return None
+        seed = int(_draw_seed()) if spec.dropout else 0
+        return compute(Call(spec, packing, seed, cached), inputs)
+
+    def _settle(self, weights: Sequence[Tensor]) -> Flat | None:
+        """Find the buffer of the weights or make one; None if they have to stay apart."""
+        flat = find_flat(weights)
+        if flat is None and all(type(weight) is torch.nn.Parameter for weight in weights):
+            flat = flatten(weights)
+        self.__dict__[_CACHE] = flat
+        return flat
+
+    def _gather_weights(self) -> None:
+        """Move the weights into one buffer, if they are the layer's to compute with."""
+        weights = self._weights()
+        if is_eager() and _fits(self._spec(packed=False), weights, eager=True):
+            self._settle(weights)
+
+    def _autocast_type(self, given: torch.dtype, packed: bool) -> torch.dtype:
+        """Tell the type of results under autocast, from that of the state or the input."""
+        raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: Any = super().__getstate__()
+        return {name: value for name, value in state.items() if name != _CACHE}
+
+    def __prepare_scriptable__(self) -> torch.nn.Module:
+        """Let TorchScript have PyTorch's module, with the same parameters."""
+        return as_stock(copy(self))

@@ -1,0 +1,86 @@
+"""RNN, LSTM and GRU: PyTorch's modules, computed by rnnfast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import PackedSequence
+
+from .arrays import State, Tensor
+from .base import Bridged, as_given, parts_of
+from .packing import Packing
+from .spec import Spec
+from .surroundings import is_eager, runs_as_it_is
+
+
+class _Layer(Bridged, torch.nn.RNNBase):
+    """What calls PyTorch's own forward wherever rnnfast does not compute."""
+
+    def _names(self) -> Sequence[str]:
+        return self._flat_weights_names
+
+    def _spec(self, packed: bool) -> Spec:
+        dropped = self.training and self.num_layers > 1
+        return Spec(
+            self.mode,
+            self.input_size,
+            self.hidden_size,
+            self.num_layers,
+            self.bias,
+            self.batch_first and not packed,
+            self.dropout if dropped else 0.0,
+            self.bidirectional,
+            self.proj_size,
+            "float32",
+        )
+
+    def _autocast_type(self, given: torch.dtype, packed: bool) -> torch.dtype:
+        fused = self.mode == "LSTM" and not packed and not self.proj_size
+        return torch.bfloat16 if fused or self.mode.startswith("RNN") else given
+
+    def flatten_parameters(self) -> None:
+        """Move the parameters into one buffer, where they are computed with fastest."""
+        super().flatten_parameters()
+        if len(self._flat_weights) == len(self._flat_weights_names):  # all of them are there
+            self._gather_weights()
+
+    @runs_as_it_is
+    def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002
+        """Compute the output and the last state; see ``torch.nn``."""
+        result = (
+            self._forward_packed(input, hx)
+            if isinstance(input, PackedSequence)
+            else self._forward_padded(input, hx)
+        )
+        return super().forward(input, hx) if result is None else result
+
+    def _forward_padded(self, x: Any, hx: Any) -> Any:
+        state = parts_of(self.mode, hx)
+        result = None if state is None else self._recur(x, state)
+        return result and (result[0], as_given(result[1]))
+
+    def _forward_packed(self, packed: PackedSequence, hx: Any) -> Any:
+        data, sizes, sorted_indices, unsorted_indices = packed
+        packing = Packing.of(sizes, len(data)) if is_eager() else None
+        if packing is None or parts_of(self.mode, hx) is None:
+            return None
+        state = () if hx is None else parts_of(self.mode, self.permute_hidden(hx, sorted_indices))
+        result = self._recur(data, state, packing)
+        if result is None:
+            return None
+        after = self.permute_hidden(as_given(result[1]), unsorted_indices)
+        return PackedSequence(result[0], sizes, sorted_indices, unsorted_indices), after
+
+
+class RNN(_Layer, torch.nn.RNN):
+    __doc__ = torch.nn.RNN.__doc__
+
+
+class LSTM(_Layer, torch.nn.LSTM):
+    __doc__ = torch.nn.LSTM.__doc__
+
+
+class GRU(_Layer, torch.nn.GRU):
+    __doc__ = torch.nn.GRU.__doc__
