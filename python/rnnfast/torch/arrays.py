@@ -51,16 +51,3 @@ def as_tensor(array: Array) -> Tensor:
     if not array.flags.writeable:
         array = np.asarray(_Writable(array))
     return torch.from_numpy(array)
-
-
-def as_tensors(state: Any) -> State:
-    """View what the compiled layer returns as the state."""
-    return tuple(map(as_tensor, state)) if isinstance(state, tuple) else (as_tensor(state),)
-
-
-def as_arrays(parts: tuple[Tensor | None, ...], pair: bool) -> Any:
-    """View a state as what the compiled layer takes; None, alone or in a pair, are zeros."""
-    arrays = tuple(None if part is None else as_array(part) for part in parts)
-    if not arrays:
-        return None
-    return arrays if pair else arrays[0]

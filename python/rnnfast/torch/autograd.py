@@ -9,7 +9,6 @@ import torch
 from . import stock
 from .arrays import State, Tensor
 from .engine import Call, Inputs, run, run_back, step
-from .spec import Spec
 from .surroundings import is_transformed
 from .tapes import carried, carry
 from .weights import cut
@@ -20,20 +19,14 @@ def _is_batch(cotangent: Tensor | None) -> bool:
     return cotangent is not None and torch._C._functorch.is_legacy_batchedtensor(cotangent)
 
 
-def gradients(
-    call: Call,
-    inputs: Inputs,
-    tape: Tensor,
-    y: Tensor | None,
-    cotangents: tuple[Tensor | None, ...],
-    wanted: tuple[bool, ...],
-) -> tuple[Tensor | None, ...]:
-    """Differentiate: gradients of x, the state's parts and the weights, None where not wanted."""
-    if torch.is_grad_enabled() or is_transformed() or any(map(_is_batch, cotangents)):
-        return tuple(stock.gradients(call, inputs, cotangents, wanted))
-    dx, dstate, buffer = run_back(call, inputs, carried(tape), y, cotangents, wanted[0])
-    found = (dx, *(dstate if inputs.state else ()), *cut(buffer, inputs.weights))
-    return tuple(d if w else None for d, w in zip(found, wanted, strict=True))
+def with_state(call: Call, cotangents: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """Complete what a call returned by the h that a cell has returned as its output."""
+    return (cotangents[0], None, *cotangents[1:]) if call.spec.cell else cotangents
+
+
+def returned(call: Call, state: State) -> State:
+    """Name the parts of a state that are returned beside the output, which is a cell's h."""
+    return state[1:] if call.spec.cell else state
 
 
 class Recurrence(torch.autograd.Function):
@@ -47,45 +40,48 @@ class Recurrence(torch.autograd.Function):
         ctx.call, ctx.parts = call, parts
         ctx.save_for_backward(carry(recording), x, *others)
         ctx.set_materialize_grads(False)
-        return (y, *after)
+        return (y, *returned(call, after))
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
         tape, x, *others = ctx.saved_tensors
-        if all(d is None for d in cotangents):
-            return (None,) * (3 + len(others))
-        inputs = Inputs(x, tuple(others[: ctx.parts]), others[ctx.parts :])
+        call, inputs = ctx.call, Inputs(x, tuple(others[: ctx.parts]), others[ctx.parts :])
         wanted = ctx.needs_input_grad[2:]
-        return (None, None, *gradients(ctx.call, inputs, tape, None, cotangents, wanted))
-
-
-def apply(call: Call, inputs: Inputs) -> tuple[Tensor, State]:
-    """Run forward so that autograd can run backward."""
-    y, *after = Recurrence.apply(  # type: ignore[no-untyped-call]
-        call, len(inputs.state), inputs.x, *inputs.state, *inputs.weights
-    )
-    return y, tuple(after)
+        if torch.is_grad_enabled() or is_transformed() or any(map(_is_batch, cotangents)):
+            return (None, None, *stock.gradients(call, inputs, cotangents, wanted))
+        dx, dstate, buffer = run_back(
+            call, inputs, carried(tape), None, with_state(call, cotangents), wanted[0]
+        )
+        found = (dx, *dstate, *cut(buffer, inputs.weights))
+        if not all(wanted):
+            found = tuple(d if want else None for d, want in zip(found, wanted, strict=True))
+        return (None, None, *found)
 
 
 def requires_grad(inputs: Inputs) -> bool:
     """Tell whether a tensor of the call requires a gradient."""
+    x, state, weights = inputs
     return (
-        inputs.x.requires_grad
-        or any(weight.requires_grad for weight in inputs.weights)
-        or any(part.requires_grad for part in inputs.state)
+        x.requires_grad
+        or any([weight.requires_grad for weight in weights])
+        or any([part.requires_grad for part in state])
     )
 
 
-def _is_step(spec: Spec, x: Tensor) -> bool:
-    axis = 1 if spec.batch_first and x.dim() == 3 else 0
-    return x.shape[axis] == 1 and not spec.bidirectional and not spec.dropout
+def _is_step(call: Call, x: Tensor) -> bool:
+    axis = 1 if call.spec.batch_first and x.dim() == 3 else 0
+    return call.kernel.steps and (call.spec.cell or (x.shape[axis] == 1 and call.packing is None))
 
 
 def compute(call: Call, inputs: Inputs) -> tuple[Tensor, State]:
     """Run forward in eager mode, recorded if autograd is on and a tensor requires a gradient."""
     if torch.is_grad_enabled() and requires_grad(inputs):
-        return apply(call, inputs)
-    if call.packing is None and _is_step(call.spec, inputs.x):
-        return step(call, inputs)
-    y, after, _ = run(call, inputs, record=False)
-    return y, after
+        y, *after = Recurrence.apply(  # type: ignore[no-untyped-call]
+            call, len(inputs.state), inputs.x, *inputs.state, *inputs.weights
+        )
+        return y, tuple(after)
+    if _is_step(call, inputs.x):
+        y, after = step(call, inputs)
+    else:
+        y, after, _ = run(call, inputs, record=False)
+    return y, returned(call, after)

@@ -13,7 +13,7 @@ from .autograd import compute, requires_grad
 from .engine import Call, Inputs
 from .operators import recurrence
 from .packing import Packing
-from .spec import DTYPES, Spec
+from .spec import CELLS, DTYPES, Spec, kernel_of
 from .surroundings import compute_type, is_eager, takes_operators
 from .weights import Flat, find_flat, flatten
 
@@ -49,10 +49,9 @@ def _suits(tensor: Any, dtype: torch.dtype, eager: bool) -> bool:
     )
 
 
-def _fits(spec: Spec, weights: Sequence[Any], eager: bool) -> bool:
+def _fits(spec: Spec, weights: Sequence[Any], dtype: torch.dtype, eager: bool) -> bool:
     """Tell whether weights have the type and the shapes of the layer's."""
-    dtype = getattr(weights[0], "dtype", None)
-    if dtype not in DTYPES:
+    if spec.mode not in CELLS:  # as PyTorch's own forward will tell
         return False
     shapes = spec.shapes()
     return len(weights) == len(shapes) and all(
@@ -61,17 +60,17 @@ def _fits(spec: Spec, weights: Sequence[Any], eager: bool) -> bool:
     )
 
 
-def _takes(spec: Spec, inputs: Inputs, packing: Packing | None, eager: bool) -> bool:
+def _takes(spec: Spec, x: Tensor, state: State, packing: Packing | None, eager: bool) -> bool:
     """Tell whether input and state are what the layer computes with."""
-    x, state, weights = inputs
-    dtype = weights[0].dtype
-    if not (_suits(x, dtype, eager) and x.dim() in (2, 3) and x.shape[-1] == spec.input_size):
+    dtype, axes = x.dtype, x.dim() + spec.cell
+    if not (_suits(x, dtype, eager) and x.shape[-1] == spec.input_size and axes in (2, 3)):
         return False
-    batch = (len(packing.lengths),) if packing else spec.batch(x)
-    columns = (spec.output_size, spec.hidden_size)
+    batch = spec.batch(x) if packing is None else (len(packing.lengths),)
     return x.numel() > 0 and all(
-        _suits(part, dtype, eager) and part.shape == (spec.tracks, *batch, units)
-        for part, units in zip(state, columns, strict=False)
+        [
+            _suits(part, dtype, eager) and part.shape == shape
+            for part, shape in zip(state, spec.states(batch) if state else (), strict=False)
+        ]
     )
 
 
@@ -89,8 +88,9 @@ def _draw_seed() -> Tensor:
 
 def _trace(spec: Spec, inputs: Inputs) -> Result | None:
     """Compute by the operator, which tracers see."""
-    fits = _fits(spec, inputs.weights, eager=False) and _takes(spec, inputs, None, eager=False)
-    if not (takes_operators() and fits):
+    x, state, weights = inputs
+    fits = x.dtype in DTYPES and _fits(spec, weights, x.dtype, eager=False)
+    if not (fits and takes_operators() and _takes(spec, x, state, None, eager=False)):
         return None
     seed = _draw_seed() if spec.dropout else None
     # An exported program is for inference; whoever trains it computes forward twice.
@@ -140,20 +140,20 @@ class Bridged(torch.nn.Module):
         inputs = Inputs(x, state, self._weights())
         if not is_eager():
             return _trace(spec, inputs) if packing is None else None
-        cached: Flat | None = self.__dict__.get(_CACHE)
-        if cached is None or not cached.holds(inputs.weights):
-            if not _fits(spec, inputs.weights, eager=True):
+        flat: Flat | None = self.__dict__.get(_CACHE)
+        if flat is None or flat.tensor.dtype is not x.dtype or not flat.holds(inputs.weights):
+            if x.dtype not in DTYPES or not _fits(spec, inputs.weights, x.dtype, eager=True):
                 return None
-            cached = self._settle(inputs.weights)
-        if not _takes(spec, inputs, packing, eager=True):
+            flat = self._settle(inputs.weights)
+        if not _takes(spec, x, state, packing, eager=True):
             return None
         seed = int(_draw_seed()) if spec.dropout else 0
-        return compute(Call(spec, packing, seed, cached), inputs)
+        return compute(Call(spec, kernel_of(spec, x.dtype), packing, seed, flat), inputs)
 
     def _settle(self, weights: Sequence[Tensor]) -> Flat | None:
         """Find the buffer of the weights or make one; None if they have to stay apart."""
         flat = find_flat(weights)
-        if flat is None and all(type(weight) is torch.nn.Parameter for weight in weights):
+        if flat is None and all([type(weight) is torch.nn.Parameter for weight in weights]):
             flat = flatten(weights)
         self.__dict__[_CACHE] = flat
         return flat
@@ -161,7 +161,8 @@ class Bridged(torch.nn.Module):
     def _gather_weights(self) -> None:
         """Move the weights into one buffer, if they are the layer's to compute with."""
         weights = self._weights()
-        if is_eager() and _fits(self._spec(packed=False), weights, eager=True):
+        dtype = getattr(weights[0], "dtype", None)
+        if is_eager() and dtype in DTYPES and _fits(self._spec(False), weights, dtype, eager=True):
             self._settle(weights)
 
     def _autocast_type(self, given: torch.dtype, packed: bool) -> torch.dtype:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from .arrays import State, Tensor, as_array, as_arrays, as_tensor, as_tensors
+from ..flat import Array
+from .arrays import State, Tensor, as_array, as_tensor
 from .packing import Packing
-from .spec import Spec, layer
+from .spec import Kernel, Spec, kernel_of
 from .tapes import Recording
 from .weights import Flat, parameters_of
 
@@ -18,64 +19,92 @@ class Call(NamedTuple):
     """What is no tensor of a call. With a `packing`, x and y are packed rows."""
 
     spec: Spec
+    kernel: Kernel
     packing: Packing | None = None
     seed: int = 0  # of dropout
-    flat: Flat | None = None  # where the weights are expected
+    flat: Flat | None = None  # where the weights are
 
 
 class Inputs(NamedTuple):
-    """The tensors of a call."""
+    """The tensors of a call; no state stands for zeros."""
 
     x: Tensor
     state: State
     weights: Sequence[Tensor]
 
 
-def run(call: Call, inputs: Inputs, record: bool) -> tuple[Tensor, State, Recording | None]:
-    """Run forward: the output, the state and, if wanted, what backward needs."""
-    spec, packing = call.spec, call.packing
-    core = layer(spec, inputs.x.dtype)
-    with torch.no_grad():
-        x = packing.pad(inputs.x) if packing else inputs.x
-    y_array, after, tape = core.forward(
-        parameters_of(inputs.weights, call.flat),
-        as_array(x),
-        as_arrays(inputs.state, spec.mode == "LSTM"),
-        packing.lengths if packing else None,
-        None,
-        record or spec.dropout > 0,  # outputs are dropped in recorded calls alone
-        call.seed,
-        torch.get_num_threads(),
-        None,
-    )
-    y = as_tensor(y_array)
-    recording = None
-    if record:
-        shown = None if packing else y.detach()
-        recording = Recording(core, tape, inputs.x.data_ptr(), shown, y._version)
-    return packing.pack(y) if packing else y, as_tensors(after), recording
-
-
-def step(call: Call, inputs: Inputs) -> tuple[Tensor, State]:
-    """Run a single step forward, for inference, of a layer in one direction."""
-    spec, x = call.spec, as_array(inputs.x)
-    axis = 0 if x.ndim == 2 or not spec.batch_first else 1
-    y, after = layer(spec, inputs.x.dtype).step(
-        parameters_of(inputs.weights, call.flat),
-        x.squeeze(axis),
-        as_arrays(inputs.state, spec.mode == "LSTM"),
-        torch.get_num_threads(),
-        None,
-    )
-    return torch.from_numpy(y).unsqueeze(axis), as_tensors(after)
-
-
 class Gradients(NamedTuple):
-    """Of a call's inputs; those of all weights in one buffer."""
+    """Of a call's inputs; those of all weights in one array."""
 
     x: Tensor | None
     state: State
-    weights: Tensor
+    weights: Array
+
+
+def _state_arrays(call: Call, parts: Sequence[Tensor | None]) -> Any:
+    """View a state as what the compiled layer takes; None, as a part too, are zeros."""
+    if not parts:
+        return None
+    arrays = [None if part is None else as_array(part) for part in parts]
+    if call.spec.cell:
+        arrays = [None if array is None else array[None] for array in arrays]
+    return tuple(arrays) if call.kernel.pair else arrays[0]
+
+
+def _state_tensors(call: Call, state: Any) -> State:
+    """View what the compiled layer returns as a state."""
+    arrays = state if call.kernel.pair else (state,)
+    if call.spec.cell:
+        arrays = [array[0] for array in arrays]
+    return tuple(map(torch.from_numpy, arrays))
+
+
+def run(call: Call, inputs: Inputs, record: bool) -> tuple[Tensor, State, Recording | None]:
+    """Run forward: the output, the state and, if wanted, what backward needs.
+
+    The output of a cell is its new h; the state is returned in full all the same.
+    """
+    spec, kernel, packing, seed, flat = call
+    x = as_array(inputs.x) if packing is None else packing.pad(as_array(inputs.x))
+    y_array, after, tape = kernel.core.forward(
+        parameters_of(inputs.weights, None) if flat is None else flat.array,
+        x[None] if spec.cell else x,
+        _state_arrays(call, inputs.state),
+        None if packing is None else packing.lengths,
+        None,
+        record or spec.dropout > 0,  # outputs are dropped in recorded calls alone
+        seed,
+        torch.get_num_threads(),
+        None,
+    )
+    if packing is not None:
+        y = torch.from_numpy(packing.pack(y_array))
+    else:
+        y = as_tensor(y_array[0] if spec.cell else y_array)
+    recording = None
+    if record:
+        shown = y.detach() if packing is None else None
+        recording = Recording(kernel.core, tape, inputs.x.data_ptr(), shown, y._version)
+    return y, _state_tensors(call, after), recording
+
+
+def step(call: Call, inputs: Inputs) -> tuple[Tensor, State]:
+    """Run a single step forward, for inference, where the kernel steps."""
+    spec, kernel, _, _, flat = call
+    x = as_array(inputs.x)
+    if not spec.cell:
+        axis = 1 if spec.batch_first and x.ndim == 3 else 0
+        x = x.squeeze(axis)
+    y, after = kernel.core.step(
+        parameters_of(inputs.weights, None) if flat is None else flat.array,
+        x,
+        _state_arrays(call, inputs.state),
+        torch.get_num_threads(),
+        None,
+    )
+    if not spec.cell:
+        y = y[:, None] if axis else y[None]
+    return torch.from_numpy(y), _state_tensors(call, after)
 
 
 def run_back(
@@ -86,23 +115,50 @@ def run_back(
     cotangents: tuple[Tensor | None, ...],
     input_gradient: bool,
 ) -> Gradients:
-    """Run backward; `y` is the forward call's output where that is known, None for `cotangents`."""
+    """Run backward.
+
+    Parameters
+    ----------
+    call, inputs
+        Of the forward call.
+    recording : Recording or None
+        Where it is of no use, the forward pass is run again.
+    y : Tensor or None
+        The output, if what the recording knows of it is not to be trusted.
+    cotangents : tuple of (Tensor or None)
+        Gradients of the output and of all parts of the state.
+    input_gradient : bool
+        Whether that of x is wanted.
+    """
     if recording is None or not recording.fits(inputs.x, y):
-        recording = run(call, inputs, record=True)[2]
+        recording = run(call._replace(flat=None), inputs, record=True)[2]
         assert recording is not None
-    packing, (dy, *dstate) = call.packing, cotangents
-    if packing and dy is not None:
-        dy = packing.pad(dy)
+    spec, packing, (dy, *dstate) = call.spec, call.packing, cotangents
+    dy_array = None if dy is None else as_array(dy)
+    if dy_array is not None and packing is not None:
+        dy_array = packing.pad(dy_array)
+    if dy_array is not None and spec.cell:
+        dy_array = dy_array[None]
     dx, dinitial, dweights = recording.core.backward(
         parameters_of(inputs.weights, call.flat),
         recording.take(),
-        None if dy is None else as_array(dy),
-        None if not any(d is not None for d in dstate) else as_arrays(tuple(dstate), len(dstate) > 1),
+        dy_array,
+        _state_arrays(call, dstate) if any(part is not None for part in dstate) else None,
         None,
         input_gradient,
         torch.get_num_threads(),
     )
-    gradient = None if dx is None else as_tensor(dx)
-    if packing and gradient is not None:
-        gradient = packing.pack(gradient)
-    return Gradients(gradient, as_tensors(dinitial), as_tensor(dweights))
+    if dx is not None and packing is not None:
+        dx = packing.pack(dx)
+    if dx is not None and spec.cell:
+        dx = dx[0]
+    return Gradients(
+        None if dx is None else torch.from_numpy(dx),
+        _state_tensors(call, dinitial) if inputs.state else (),
+        dweights,
+    )
+
+
+def plain_call(spec: Spec, dtype: torch.dtype, seed: int) -> Call:
+    """Make a call that knows nothing of where the weights are."""
+    return Call(spec, kernel_of(spec, dtype), seed=seed)

@@ -33,7 +33,6 @@ class _Layer(Bridged, torch.nn.RNNBase):
             self.dropout if dropped else 0.0,
             self.bidirectional,
             self.proj_size,
-            "float32",
         )
 
     def _autocast_type(self, given: torch.dtype, packed: bool) -> torch.dtype:

@@ -13,15 +13,16 @@ import torch
 
 from . import stock
 from .arrays import State, Tensor
-from .engine import Call, Inputs, run, run_back
+from .autograd import returned, with_state
+from .engine import Call, Inputs, plain_call, run, run_back
 from .spec import Spec
 from .tapes import carried, carry
-from .weights import cut
 
 _INPUTS = (
     "Tensor x, Tensor[] state, Tensor[] weights, Tensor? seed, "
     "str mode, int input_size, int hidden_size, int num_layers, bool bias, bool batch_first, "
-    "float dropout, bool bidirectional, int proj_size, str compute"
+    "float dropout, bool bidirectional, int proj_size, "
+    "bool cell, str compute"
 )
 _LIBRARY = torch.library.Library("rnnfast", "DEF")
 _LIBRARY.define(
@@ -36,60 +37,61 @@ _LIBRARY.define(
 _Four = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def _call(seed: Tensor | None, spec: Sequence[Any]) -> Call:
-    return Call(Spec(*spec), seed=0 if seed is None else int(seed))
+def _call(x: Tensor, seed: Tensor | None, spec: Sequence[Any]) -> Call:
+    return plain_call(Spec(*spec), x.dtype, 0 if seed is None else int(seed))
 
 
-def _two(state: State, like: Tensor) -> State:
-    return state if len(state) == 2 else (*state, like.new_empty(0))
+def _two(parts: Sequence[Tensor], like: Tensor) -> Sequence[Tensor]:
+    """Stand in for what a state or a call has not."""
+    return (*parts, *(like.new_empty(0) for _ in range(2 - len(parts))))
 
 
 def _forward(
     x: Tensor, state: list[Tensor], weights: list[Tensor], seed: Tensor | None, *rest: Any
 ) -> _Four:
     *spec, record = rest
-    y, after, recording = run(_call(seed, spec), Inputs(x, tuple(state), weights), record)
-    h, c = _two(after, x)
+    call = _call(x, seed, spec)
+    y, after, recording = run(call, Inputs(x, tuple(state), weights), record)
+    first, second = _two(returned(call, after), x)
     tape = torch.empty(0, dtype=torch.int64) if recording is None else carry(recording)
-    return y, h, c, tape
+    return y, first, second, tape
 
 
 def _backward(
     x: Tensor, state: list[Tensor], weights: list[Tensor], seed: Tensor | None, *rest: Any
 ) -> _Four:
-    *spec, y, tape, dy, dh, dc, input_gradient = rest
-    call = _call(seed, spec)
-    cotangents = (dy, dh, dc) if call.spec.mode == "LSTM" else (dy, dh)
+    *spec, y, tape, dy, dfirst, dsecond, input_gradient = rest
+    call = _call(x, seed, spec)
     dx, dstate, dweights = run_back(
-        call, Inputs(x, tuple(state), weights), carried(tape), y, cotangents, input_gradient
+        call,
+        Inputs(x, tuple(state), weights),
+        carried(tape),
+        y,
+        _cotangents(call, dy, dfirst, dsecond),
+        input_gradient,
     )
     dh0, dc0 = _two(dstate, x)
-    return x.new_empty(0) if dx is None else dx, dh0, dc0, dweights
+    return x.new_empty(0) if dx is None else dx, dh0, dc0, torch.from_numpy(dweights)
 
 
-def _fake_state(x: Tensor, spec: Spec) -> State:
-    batch = spec.batch(x)
-    h = x.new_empty(spec.tracks, *batch, spec.output_size)
-    c = x.new_empty(spec.tracks, *batch, spec.hidden_size) if spec.mode == "LSTM" else None
-    return h, x.new_empty(0) if c is None else c
+def _cotangents(call: Call, *three: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Gradients of the output and of all parts of the state."""
+    return with_state(call, three)[: 3 if call.kernel.pair else 2]
 
 
 def _fake_forward(x: Tensor, *rest: Any) -> _Four:
     spec, record = Spec(*rest[3:-1]), rest[-1]
-    width = spec.output_size * spec.directions
-    h, c = _fake_state(x, spec)
-    return (
-        x.new_empty(*x.shape[:-1], width),
-        h,
-        c,
-        x.new_empty(1 if record else 0, dtype=torch.int64),
-    )
+    states = [x.new_empty(shape) for shape in spec.states(spec.batch(x))]
+    width = (spec.proj_size or spec.hidden_size) * (2 if spec.bidirectional else 1)
+    first, second = _two(states[1:] if spec.cell else states, x)
+    tape = x.new_empty(1 if record else 0, dtype=torch.int64)
+    return x.new_empty(*x.shape[:-1], width), first, second, tape
 
 
-def _fake_backward(x: Tensor, _: Any, weights: list[Tensor], *rest: Any) -> _Four:
-    h, c = _fake_state(x, Spec(*rest[1:11]))
-    dx = x.new_empty(x.shape if rest[-1] else 0)
-    return dx, h, c, x.new_empty(sum(weight.numel() for weight in weights))
+def _fake_backward(x: Tensor, state: list[Tensor], weights: list[Tensor], *rest: Any) -> _Four:
+    dh0, dc0 = _two([part.new_empty(part.shape) for part in state], x)
+    dweights = x.new_empty(sum(weight.numel() for weight in weights))
+    return x.new_empty(x.shape if rest[-1] else 0), dh0, dc0, dweights
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: _Four) -> None:
@@ -101,22 +103,25 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: _Four) -> None:
 
 
 def _differentiate(
-    ctx: Any, dy: Tensor | None, dh: Tensor | None, dc: Tensor | None, _: None
+    ctx: Any, dy: Tensor | None, dfirst: Tensor | None, dsecond: Tensor | None, _: None
 ) -> tuple[Any, ...]:
     y, tape, seed, x, *others = ctx.saved_tensors
     state, weights = others[: ctx.parts], others[ctx.parts :]
-    nothing = (None,) * (len(ctx.spec) + 2)
+    wanted = ctx.needs_input_grad[0]
+    nothing = (None,) * (1 + len(ctx.spec) + 1)  # the seed, the options, whether to record
     if torch.is_grad_enabled():
-        wanted = [ctx.needs_input_grad[0], *ctx.needs_input_grad[1], *ctx.needs_input_grad[2]]
-        call, inputs = _call(seed, ctx.spec), Inputs(x, tuple(state), weights)
-        cotangents = (dy, dh, dc) if call.spec.mode == "LSTM" else (dy, dh)
-        dx, *found = stock.gradients(call, inputs, cotangents, wanted)
-        return dx, found[: len(state)], found[len(state) :], *nothing
+        call = _call(x, seed, ctx.spec)
+        all_wanted = [wanted, *ctx.needs_input_grad[1], *ctx.needs_input_grad[2]]
+        given = (dy, dfirst, dsecond)[: (2 if call.kernel.pair else 1) + (not call.spec.cell)]
+        inputs = Inputs(x, tuple(state), weights)
+        dx, *found = stock.gradients(call, inputs, given, all_wanted)
+        return dx, found[: ctx.parts], found[ctx.parts :], *nothing
     dx, dh0, dc0, buffer = torch.ops.rnnfast.recurrence_backward(
-        x, state, weights, seed, *ctx.spec, y, tape, dy, dh, dc, ctx.needs_input_grad[0]
+        x, state, weights, seed, *ctx.spec, y, tape, dy, dfirst, dsecond, wanted
     )
-    dstate = [dh0, dc0][: len(state)]
-    return dx if ctx.needs_input_grad[0] else None, dstate, list(cut(buffer, weights)), *nothing
+    parts = buffer.split([weight.numel() for weight in weights])
+    dweights = [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]
+    return dx if wanted else None, [dh0, dc0][: ctx.parts], dweights, *nothing
 
 
 _LIBRARY.impl("recurrence", _forward, "CPU")
@@ -132,7 +137,7 @@ def recurrence(
     spec: Spec, inputs: Inputs, seed: Tensor | None, record: bool
 ) -> tuple[Tensor, State]:
     """Run forward by the operator."""
-    y, h, c, _ = torch.ops.rnnfast.recurrence(
+    y, *after, _ = torch.ops.rnnfast.recurrence(
         inputs.x, list(inputs.state), list(inputs.weights), seed, *spec, record
     )
-    return y, (h, c) if spec.mode == "LSTM" else (h,)
+    return y, tuple(after[: (1 if spec.mode != "LSTM" else 2) - spec.cell])

@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from ..flat import Array
 from .arrays import Tensor
 
 
 class Packing(NamedTuple):
-    """How rows are packed: each step's number of sequences, which does not grow."""
+    """How rows are packed."""
 
-    batch_sizes: Tensor
+    batch_sizes: Tensor  # of each step: how many sequences have it
     lengths: Array  # of each sequence
-    rows: Tensor  # where each packed row is among the T · B of the padded array
+    rows: Array  # where each packed row is among the T · B of the padded array
 
     @classmethod
     def of(cls, batch_sizes: Tensor, count: int) -> Packing | None:
@@ -25,16 +24,16 @@ class Packing(NamedTuple):
         shrinking = sizes.size > 0 and sizes[-1] > 0 and not np.any(sizes[1:] > sizes[:-1])
         if not shrinking or sizes.sum() != count:
             return None
-        batch = np.arange(sizes[0])
-        present = batch < sizes[:, None]
-        return cls(batch_sizes, present.sum(0), torch.from_numpy(np.flatnonzero(present)))
+        present = np.arange(sizes[0]) < sizes[:, None]
+        return cls(batch_sizes, present.sum(0), np.flatnonzero(present))
 
-    def pad(self, packed: Tensor) -> Tensor:
-        """Spread rows over (T, B, …); between them are zeros."""
+    def pad(self, packed: Array) -> Array:
+        """Spread rows over (T, B, ·). What lies between them is never read."""
         steps, batch = len(self.batch_sizes), len(self.lengths)
-        padded = packed.new_zeros(steps * batch, packed.shape[1])
-        return padded.index_copy_(0, self.rows, packed).view(steps, batch, -1)
+        padded = np.empty((steps * batch, packed.shape[1]), packed.dtype)
+        padded[self.rows] = packed
+        return padded.reshape(steps, batch, -1)
 
-    def pack(self, padded: Tensor) -> Tensor:
-        """Collect rows from (T, B, …)."""
-        return padded.flatten(0, 1).index_select(0, self.rows)
+    def pack(self, padded: Array) -> Array:
+        """Collect rows from (T, B, ·)."""
+        return padded.reshape(-1, padded.shape[-1])[self.rows]

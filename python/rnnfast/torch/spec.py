@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -9,71 +10,79 @@ import torch
 
 from .. import _core
 
-CELLS = {
-    "LSTM": ("lstm", "tanh"),
-    "GRU": ("gru", "tanh"),
-    "RNN_TANH": ("rnn", "tanh"),
-    "RNN_RELU": ("rnn", "relu"),
+CELLS = {  # as the compiled layer calls them, and how many gates they have
+    "LSTM": ("lstm", "tanh", 4),
+    "GRU": ("gru", "tanh", 3),
+    "RNN_TANH": ("rnn", "tanh", 1),
+    "RNN_RELU": ("rnn", "relu", 1),
 }
-GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 
 
 class Spec(NamedTuple):
-    """The options of a module; ``mode`` and the rest as in ``torch.nn.RNNBase``."""
+    """The options of a module, as in ``torch.nn.RNNBase``."""
 
     mode: str
     input_size: int
     hidden_size: int
-    num_layers: int
-    bias: bool
-    batch_first: bool
-    dropout: float  # 0 unless outputs are to be dropped in this call
-    bidirectional: bool
-    proj_size: int
-    compute: str
-
-    @property
-    def tracks(self) -> int:
-        """Layers times directions: the first axis of a state."""
-        return self.num_layers * self.directions
-
-    @property
-    def output_size(self) -> int:
-        """Units of h."""
-        return self.proj_size or self.hidden_size
+    num_layers: int = 1
+    bias: bool = True
+    batch_first: bool = False
+    dropout: float = 0.0  # unless outputs are to be dropped in this call
+    bidirectional: bool = False
+    proj_size: int = 0
+    cell: bool = False  # of an RNNCell, LSTMCell or GRUCell: without the axes L·D and T
+    compute: str = "float32"
 
     def shapes(self) -> list[tuple[int, ...]]:
         """List the shapes of the weights, layer by layer and direction by direction."""
-        hidden, rows = self.output_size, GATES[self.mode] * self.hidden_size
+        hidden = self.proj_size or self.hidden_size
+        rows = CELLS[self.mode][2] * self.hidden_size
         shapes: list[tuple[int, ...]] = []
         width = self.input_size
         for _ in range(self.num_layers):
             track: list[tuple[int, ...]] = [(rows, width), (rows, hidden)]
             track += [(rows,), (rows,)] if self.bias else []
             track += [(hidden, self.hidden_size)] if self.proj_size else []
-            shapes += track * self.directions
-            width = hidden * self.directions
+            shapes += track * (2 if self.bidirectional else 1)
+            width = hidden * (2 if self.bidirectional else 1)
         return shapes
 
-    @property
-    def directions(self) -> int:
-        return 2 if self.bidirectional else 1
-
     def batch(self, x: torch.Tensor) -> tuple[int, ...]:
-        """The axis B of x, if it has one."""
+        """Tell the axis B of an x that is not packed, if it has one."""
+        if self.cell:
+            return tuple(x.shape[:-1])
         return () if x.dim() == 2 else (x.shape[0 if self.batch_first else 1],)
+
+    def states(self, batch: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """List the shapes of a state's parts."""
+        tracks = self.num_layers * (2 if self.bidirectional else 1)
+        leading = batch if self.cell else (tracks, *batch)
+        h = (*leading, self.proj_size or self.hidden_size)
+        return [h, (*leading, self.hidden_size)] if self.mode == "LSTM" else [h]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Kernel:
+    """The compiled layer of a `Spec`, and what every call asks of it."""
+
+    core: _core.Layer
+    pair: bool  # whether states have two parts
+    steps: bool  # whether a single step may be computed as such
 
 
 @lru_cache(maxsize=1024)
-def layer(spec: Spec, dtype: torch.dtype) -> _core.Layer:
+def kernel_of(spec: Spec, dtype: torch.dtype) -> Kernel:
     """Make the compiled layer. It holds no weights, so that all modules of a kind share one."""
-    cell, nonlinearity = CELLS[spec.mode]
-    return _core.Layer(
+    cell, nonlinearity, _ = CELLS[spec.mode]
+    options = spec._asdict()
+    del options["mode"], options["cell"]
+    core = _core.Layer(
         cell=cell,
         dtype=DTYPES[dtype],
         nonlinearity=nonlinearity,
         reset_after=True,
         recompute=0,
-        **{name: value for name, value in spec._asdict().items() if name != "mode"},
+        **options,
     )
+    return Kernel(core, spec.mode == "LSTM", not spec.bidirectional and not spec.dropout)

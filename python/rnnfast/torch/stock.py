@@ -1,4 +1,4 @@
-"""PyTorch's own functions for what is differentiated twice, or by a transform of functions."""
+"""PyTorch's own functions, for what is differentiated twice or by a transform of functions."""
 
 from __future__ import annotations
 
@@ -12,44 +12,42 @@ from .arrays import State, Tensor
 from .engine import Call, Inputs
 
 
-def _function(call: Call, inputs: Inputs, state: State) -> tuple[Tensor, ...]:
-    spec = call.spec
-    hx: Any = state if spec.mode == "LSTM" else state[0]
-    function = getattr(_VF, spec.mode.lower())
-    weights = list(inputs.weights)
-    options = (spec.bias, spec.num_layers, 0.0, False, spec.bidirectional)
-    if call.packing:
-        return tuple(function(inputs.x, call.packing.batch_sizes, hx, weights, *options))
-    return tuple(function(inputs.x, hx, weights, *options, spec.batch_first))
+def _function(call: Call, inputs: Inputs) -> Sequence[Tensor]:
+    """Call PyTorch's function for what has the axis B."""
+    spec, (x, state, weights) = call.spec, inputs
+    name = spec.mode.lower()
+    hx: Any = state if call.kernel.pair else state[0]
+    if spec.cell:
+        results = getattr(_VF, f"{name}_cell")(x, hx, *weights)
+        return results if call.kernel.pair else (results,)
+    options = (list(weights), spec.bias, spec.num_layers, 0.0, False, spec.bidirectional)
+    if call.packing is None:
+        return tuple(getattr(_VF, name)(x, hx, *options, spec.batch_first))
+    return tuple(getattr(_VF, name)(x, call.packing.batch_sizes, hx, *options))
 
 
-def outputs(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
-    """Compute output and state by PyTorch, by what can be differentiated any number of times."""
-    spec, x = call.spec, inputs.x
-    single = x.dim() == 2 and not call.packing
-    if single:
-        axis = 0 if spec.batch_first else 1
-        inputs = Inputs(x.unsqueeze(axis), tuple(s.unsqueeze(1) for s in inputs.state), inputs.weights)
-    state = inputs.state or _zeros(call, inputs.x)
-    # oneDNN's LSTM has no second derivative.
+def _batched(call: Call, inputs: Inputs) -> Sequence[Tensor]:
+    """Give x an axis B if it has none, and a state if there is none."""
+    spec, (x, state, weights) = call.spec, inputs
+    batch = spec.batch(x) if call.packing is None else (len(call.packing.lengths),)
+    state = state or tuple(x.new_zeros(shape) for shape in spec.states(batch))
+    if batch:
+        return _function(call, Inputs(x, state, weights))
+    axes = [0 if spec.cell or spec.batch_first else 1] + [0 if spec.cell else 1] * len(state)
+    x, *parts = (t.unsqueeze(axis) for t, axis in zip((x, *state), axes, strict=True))
+    results = _function(call, Inputs(x, tuple(parts), weights))
+    return [result.squeeze(axis) for result, axis in zip(results, axes, strict=False)]
+
+
+def outputs(call: Call, inputs: Inputs) -> Sequence[Tensor]:
+    """Compute what rnnfast does by what can be differentiated any number of times."""
     enabled = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)
+    torch._C._set_mkldnn_enabled(False)  # oneDNN's LSTM has no second derivative
     try:
         with torch.autocast("cpu", enabled=False):
-            y, *after = _function(call, inputs, state)
+            return _batched(call, inputs)
     finally:
         torch._C._set_mkldnn_enabled(enabled)
-    if single:
-        return (y.squeeze(axis), *(s.squeeze(1) for s in after))
-    return (y, *after)
-
-
-def _zeros(call: Call, x: Tensor) -> State:
-    spec = call.spec
-    batch = (len(call.packing.lengths),) if call.packing else spec.batch(x)
-    h = x.new_zeros(spec.tracks, *batch, spec.output_size)
-    c = x.new_zeros(spec.tracks, *batch, spec.hidden_size)
-    return (h, c) if spec.mode == "LSTM" else (h,)
 
 
 def gradients(
@@ -64,23 +62,22 @@ def gradients(
     """
     if call.spec.dropout:
         raise RuntimeError(
-            "rnnfast.torch: cannot differentiate a recurrent module with dropout twice, or inside "
-            "a transform of torch.func, expected dropout=0 or eval()"
+            "rnnfast.torch: a recurrent module with dropout was to be differentiated twice or in "
+            "a batch of gradients, expected dropout=0 or eval()"
         )
-    given = [inputs.x, *inputs.state, *inputs.weights]
+    given = (inputs.x, *inputs.state, *inputs.weights)
     with torch.enable_grad():
         # As tensors of their own: one of them may be computed from another.
         own = [t.view_as(t) if w else t for t, w in zip(given, wanted, strict=True)]
-        parts = 1 + len(inputs.state)
-        results = outputs(call, Inputs(own[0], tuple(own[1:parts]), own[parts:]))
+        end = 1 + len(inputs.state)
+        results = outputs(call, Inputs(own[0], tuple(own[1:end]), own[end:]))
         pairs = [(r, d) for r, d in zip(results, cotangents, strict=True) if d is not None]
-        found = iter(
-            torch.autograd.grad(
-                [r for r, _ in pairs],
-                [t for t, w in zip(own, wanted, strict=True) if w],
-                [d for _, d in pairs],
-                create_graph=True,
-                allow_unused=True,
-            )
+        found = torch.autograd.grad(
+            [result for result, _ in pairs],
+            [tensor for tensor, want in zip(own, wanted, strict=True) if want],
+            [cotangent for _, cotangent in pairs],
+            create_graph=True,
+            allow_unused=True,
         )
-    return [next(found) if w else None for w in wanted]
+    rest = iter(found)
+    return [next(rest) if want else None for want in wanted]

@@ -9,7 +9,7 @@ from itertools import accumulate
 import torch
 
 from ..flat import Array
-from .arrays import Tensor, as_array, is_plain
+from .arrays import Tensor, as_array
 
 _same_memory = torch.Tensor.is_set_to  # one storage, offset, shape and strides
 
@@ -30,20 +30,29 @@ class Flat:
         )
 
 
-def cut(buffer: Tensor, like: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Cut a buffer into views shaped as the given tensors."""
-    parts = buffer.split([tensor.numel() for tensor in like])
-    return tuple(part.view(tensor.shape) for part, tensor in zip(parts, like, strict=True))
+def _ends(weights: Sequence[Tensor]) -> list[int]:
+    return list(accumulate(weight.numel() for weight in weights))
+
+
+def cut(buffer: Array, like: Sequence[Tensor]) -> list[Tensor]:
+    """Cut a buffer into tensors shaped as the given ones."""
+    ends = _ends(like)
+    return [
+        torch.from_numpy(buffer[start:end].reshape(tensor.shape))
+        for tensor, start, end in zip(like, [0, *ends], ends, strict=False)
+    ]
 
 
 def _flat(buffer: Tensor, weights: Sequence[Tensor]) -> Flat:
-    return Flat(buffer, cut(buffer, weights), buffer.numpy(), buffer.data_ptr())
+    parts = buffer.split([weight.numel() for weight in weights])
+    views = tuple(part.view(w.shape) for part, w in zip(parts, weights, strict=True))
+    return Flat(buffer, views, buffer.numpy(), buffer.data_ptr())
 
 
 def find_flat(weights: Sequence[Tensor]) -> Flat | None:
     """Find the buffer that the weights fill one after the other; None where they do not."""
     first, size = weights[0].detach(), weights[0].element_size()
-    ends = list(accumulate(weight.numel() for weight in weights))
+    ends = _ends(weights)
     in_order = all(
         weight.is_contiguous() and weight.data_ptr() == first.data_ptr() + start * size
         for weight, start in zip(weights, [0, *ends], strict=False)
