@@ -12,6 +12,7 @@ from ..flat import Array
 Tensor = torch.Tensor
 State = tuple[Tensor, ...]  # (h,), or (h, c) of an LSTM; () for zeros
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
+_STRIDED = torch.strided
 
 
 def is_plain(tensor: Any, dtype: torch.dtype) -> bool:
@@ -20,7 +21,7 @@ def is_plain(tensor: Any, dtype: torch.dtype) -> bool:
         type(tensor) in _PLAIN
         and tensor.dtype is dtype
         and tensor.is_cpu
-        and tensor.layout is torch.strided
+        and tensor.layout is _STRIDED
         and not tensor.is_neg()
     )
 

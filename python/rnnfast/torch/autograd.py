@@ -8,10 +8,10 @@ import torch
 
 from . import stock
 from .arrays import State, Tensor
-from .engine import Call, Inputs, run, run_back, step
+from .engine import Call, Inputs, is_step, run, run_back, step
 from .surroundings import is_transformed
 from .tapes import carried, carry
-from .weights import cut
+from .weights import cut, cuts_of
 
 
 def _is_batch(cotangent: Tensor | None) -> bool:
@@ -52,7 +52,8 @@ class Recurrence(torch.autograd.Function):
         dx, dstate, buffer = run_back(
             call, inputs, carried(tape), None, with_state(call, cotangents), wanted[0]
         )
-        found = (dx, *dstate, *cut(buffer, inputs.weights))
+        cuts = cuts_of(inputs.weights) if call.flat is None else call.flat.cuts
+        found = (dx, *dstate, *cut(buffer, cuts))
         if not all(wanted):
             found = tuple(d if want else None for d, want in zip(found, wanted, strict=True))
         return (None, None, *found)
@@ -61,16 +62,7 @@ class Recurrence(torch.autograd.Function):
 def requires_grad(inputs: Inputs) -> bool:
     """Tell whether a tensor of the call requires a gradient."""
     x, state, weights = inputs
-    return (
-        x.requires_grad
-        or any([weight.requires_grad for weight in weights])
-        or any([part.requires_grad for part in state])
-    )
-
-
-def _is_step(call: Call, x: Tensor) -> bool:
-    axis = 1 if call.spec.batch_first and x.dim() == 3 else 0
-    return call.kernel.steps and (call.spec.cell or (x.shape[axis] == 1 and call.packing is None))
+    return any(tensor.requires_grad for tensor in (*weights, x, *state))
 
 
 def compute(call: Call, inputs: Inputs) -> tuple[Tensor, State]:
@@ -80,7 +72,7 @@ def compute(call: Call, inputs: Inputs) -> tuple[Tensor, State]:
             call, len(inputs.state), inputs.x, *inputs.state, *inputs.weights
         )
         return y, tuple(after)
-    if _is_step(call, inputs.x):
+    if call.kernel.steps and call.packing is None and is_step(call.spec, inputs.x):
         y, after = step(call, inputs)
     else:
         y, after, _ = run(call, inputs, record=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any
 
@@ -37,11 +37,9 @@ def as_given(state: State) -> Any:
     return state if len(state) == 2 else state[0]
 
 
-def _suits(tensor: Any, dtype: torch.dtype, eager: bool) -> bool:
-    """Tell whether a tensor is of a kind that the layer computes with."""
-    if eager:
-        return is_plain(tensor, dtype)
-    return (  # tracers show tensors of their own
+def _is_traced(tensor: Any, dtype: torch.dtype) -> bool:
+    """Tell whether a tensor that a tracer shows stands for one that is plain."""
+    return (
         isinstance(tensor, Tensor)
         and tensor.dtype is dtype
         and tensor.device.type == "cpu"
@@ -49,29 +47,41 @@ def _suits(tensor: Any, dtype: torch.dtype, eager: bool) -> bool:
     )
 
 
-def _fits(spec: Spec, weights: Sequence[Any], dtype: torch.dtype, eager: bool) -> bool:
+def _fits(
+    spec: Spec,
+    weights: Sequence[Any],
+    dtype: torch.dtype,
+    suits: Callable[[Any, torch.dtype], bool] = is_plain,
+) -> bool:
     """Tell whether weights have the type and the shapes of the layer's."""
     if spec.mode not in CELLS:  # as PyTorch's own forward will tell
         return False
     shapes = spec.shapes()
     return len(weights) == len(shapes) and all(
-        _suits(weight, dtype, eager) and weight.shape == shape
+        suits(weight, dtype) and weight.shape == shape
         for weight, shape in zip(weights, shapes, strict=True)
     )
 
 
-def _takes(spec: Spec, x: Tensor, state: State, packing: Packing | None, eager: bool) -> bool:
-    """Tell whether input and state are what the layer computes with."""
-    dtype, axes = x.dtype, x.dim() + spec.cell
-    if not (_suits(x, dtype, eager) and x.shape[-1] == spec.input_size and axes in (2, 3)):
+def _takes(
+    spec: Spec,
+    parts: tuple[tuple[int, ...], ...],
+    x: Tensor,
+    state: State,
+    packing: Packing | None,
+    suits: Callable[[Any, torch.dtype], bool],
+) -> bool:
+    """Tell whether input and state, of `parts`, are what the layer computes with."""
+    dtype, shape = x.dtype, x.shape
+    axes = len(shape) + spec.cell
+    if not (suits(x, dtype) and axes in (2, 3) and shape[-1] == spec.input_size and x.numel() > 0):
         return False
-    batch = spec.batch(x) if packing is None else (len(packing.lengths),)
-    return x.numel() > 0 and all(
-        [
-            _suits(part, dtype, eager) and part.shape == shape
-            for part, shape in zip(state, spec.states(batch) if state else (), strict=False)
-        ]
-    )
+    if state:
+        batch = spec.batch(shape) if packing is None else (len(packing.lengths),)
+        for part, (*leading, units) in zip(state, parts, strict=True):
+            if part.shape != (*leading, *batch, units) or not suits(part, dtype):
+                return False
+    return True
 
 
 def as_stock(module: torch.nn.Module) -> torch.nn.Module:
@@ -89,8 +99,8 @@ def _draw_seed() -> Tensor:
 def _trace(spec: Spec, inputs: Inputs) -> Result | None:
     """Compute by the operator, which tracers see."""
     x, state, weights = inputs
-    fits = x.dtype in DTYPES and _fits(spec, weights, x.dtype, eager=False)
-    if not (fits and takes_operators() and _takes(spec, x, state, None, eager=False)):
+    fits = x.dtype in DTYPES and _fits(spec, weights, x.dtype, _is_traced)
+    if not (fits and takes_operators() and _takes(spec, spec.parts(), x, state, None, _is_traced)):
         return None
     seed = _draw_seed() if spec.dropout else None
     # An exported program is for inference; whoever trains it computes forward twice.
@@ -142,13 +152,14 @@ class Bridged(torch.nn.Module):
             return _trace(spec, inputs) if packing is None else None
         flat: Flat | None = self.__dict__.get(_CACHE)
         if flat is None or flat.tensor.dtype is not x.dtype or not flat.holds(inputs.weights):
-            if x.dtype not in DTYPES or not _fits(spec, inputs.weights, x.dtype, eager=True):
+            if x.dtype not in DTYPES or not _fits(spec, inputs.weights, x.dtype):
                 return None
             flat = self._settle(inputs.weights)
-        if not _takes(spec, x, state, packing, eager=True):
+        kernel = kernel_of(spec, x.dtype)
+        if not _takes(spec, kernel.parts, x, state, packing, is_plain):
             return None
         seed = int(_draw_seed()) if spec.dropout else 0
-        return compute(Call(spec, kernel_of(spec, x.dtype), packing, seed, flat), inputs)
+        return compute(Call(spec, kernel, packing, seed, flat), inputs)
 
     def _settle(self, weights: Sequence[Tensor]) -> Flat | None:
         """Find the buffer of the weights or make one; None if they have to stay apart."""
@@ -162,7 +173,7 @@ class Bridged(torch.nn.Module):
         """Move the weights into one buffer, if they are the layer's to compute with."""
         weights = self._weights()
         dtype = getattr(weights[0], "dtype", None)
-        if is_eager() and dtype in DTYPES and _fits(self._spec(False), weights, dtype, eager=True):
+        if is_eager() and dtype in DTYPES and _fits(self._spec(False), weights, dtype):
             self._settle(weights)
 
     def _autocast_type(self, given: torch.dtype, packed: bool) -> torch.dtype:

@@ -45,18 +45,18 @@ def _state_arrays(call: Call, parts: Sequence[Tensor | None]) -> Any:
     """View a state as what the compiled layer takes; None, as a part too, are zeros."""
     if not parts:
         return None
-    arrays = [None if part is None else as_array(part) for part in parts]
+    arrays = tuple([None if part is None else as_array(part) for part in parts])
     if call.spec.cell:
-        arrays = [None if array is None else array[None] for array in arrays]
-    return tuple(arrays) if call.kernel.pair else arrays[0]
+        arrays = tuple([None if array is None else array[None] for array in arrays])
+    return arrays if call.kernel.pair else arrays[0]
 
 
 def _state_tensors(call: Call, state: Any) -> State:
     """View what the compiled layer returns as a state."""
     arrays = state if call.kernel.pair else (state,)
     if call.spec.cell:
-        arrays = [array[0] for array in arrays]
-    return tuple(map(torch.from_numpy, arrays))
+        return tuple([torch.from_numpy(array[0]) for array in arrays])
+    return tuple([torch.from_numpy(array) for array in arrays])
 
 
 def run(call: Call, inputs: Inputs, record: bool) -> tuple[Tensor, State, Recording | None]:
@@ -86,6 +86,11 @@ def run(call: Call, inputs: Inputs, record: bool) -> tuple[Tensor, State, Record
         shown = y.detach() if packing is None else None
         recording = Recording(kernel.core, tape, inputs.x.data_ptr(), shown, y._version)
     return y, _state_tensors(call, after), recording
+
+
+def is_step(spec: Spec, x: Tensor) -> bool:
+    """Tell whether a call has a single time step."""
+    return spec.cell or x.shape[1 if spec.batch_first and x.dim() == 3 else 0] == 1
 
 
 def step(call: Call, inputs: Inputs) -> tuple[Tensor, State]:

@@ -48,17 +48,15 @@ class _Layer(Bridged, torch.nn.RNNBase):
     @runs_as_it_is
     def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002
         """Compute the output and the last state; see ``torch.nn``."""
-        result = (
-            self._forward_packed(input, hx)
-            if isinstance(input, PackedSequence)
-            else self._forward_padded(input, hx)
-        )
-        return super().forward(input, hx) if result is None else result
-
-    def _forward_padded(self, x: Any, hx: Any) -> Any:
+        if isinstance(input, PackedSequence):
+            result = self._forward_packed(input, hx)
+            return super().forward(input, hx) if result is None else result
         state = parts_of(self.mode, hx)
-        result = None if state is None else self._recur(x, state)
-        return result and (result[0], as_given(result[1]))
+        computed = None if state is None else self._recur(input, state)
+        if computed is None:
+            return super().forward(input, hx)
+        y, after = computed
+        return y, after if len(after) == 2 else after[0]
 
     def _forward_packed(self, packed: PackedSequence, hx: Any) -> Any:
         data, sizes, sorted_indices, unsorted_indices = packed

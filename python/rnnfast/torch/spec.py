@@ -48,18 +48,22 @@ class Spec(NamedTuple):
             width = hidden * (2 if self.bidirectional else 1)
         return shapes
 
-    def batch(self, x: torch.Tensor) -> tuple[int, ...]:
-        """Tell the axis B of an x that is not packed, if it has one."""
+    def batch(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Tell the axis B of an x that is not packed, by its shape, if it has one."""
         if self.cell:
-            return tuple(x.shape[:-1])
-        return () if x.dim() == 2 else (x.shape[0 if self.batch_first else 1],)
+            return shape[:-1]
+        return () if len(shape) == 2 else (shape[0 if self.batch_first else 1],)
 
     def states(self, batch: tuple[int, ...]) -> list[tuple[int, ...]]:
         """List the shapes of a state's parts."""
+        return [(*leading, *batch, units) for *leading, units in self.parts()]
+
+    def parts(self) -> tuple[tuple[int, ...], ...]:
+        """List the axes of a state's parts, but for B which comes before the last."""
         tracks = self.num_layers * (2 if self.bidirectional else 1)
-        leading = batch if self.cell else (tracks, *batch)
-        h = (*leading, self.proj_size or self.hidden_size)
-        return [h, (*leading, self.hidden_size)] if self.mode == "LSTM" else [h]
+        leading = () if self.cell else (tracks,)
+        h, c = (*leading, self.proj_size or self.hidden_size), (*leading, self.hidden_size)
+        return (h, c) if self.mode == "LSTM" else (h,)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -67,7 +71,8 @@ class Kernel:
     """The compiled layer of a `Spec`, and what every call asks of it."""
 
     core: _core.Layer
-    pair: bool  # whether states have two parts
+    parts: tuple[tuple[int, ...], ...]  # of a state, as `Spec.parts` says
+    pair: bool  # whether they are two
     steps: bool  # whether a single step may be computed as such
 
 
@@ -85,4 +90,5 @@ def kernel_of(spec: Spec, dtype: torch.dtype) -> Kernel:
         recompute=0,
         **options,
     )
-    return Kernel(core, spec.mode == "LSTM", not spec.bidirectional and not spec.dropout)
+    parts = spec.parts()
+    return Kernel(core, parts, len(parts) == 2, not spec.bidirectional and not spec.dropout)

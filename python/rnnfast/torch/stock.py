@@ -29,7 +29,7 @@ def _function(call: Call, inputs: Inputs) -> Sequence[Tensor]:
 def _batched(call: Call, inputs: Inputs) -> Sequence[Tensor]:
     """Give x an axis B if it has none, and a state if there is none."""
     spec, (x, state, weights) = call.spec, inputs
-    batch = spec.batch(x) if call.packing is None else (len(call.packing.lengths),)
+    batch = spec.batch(x.shape) if call.packing is None else (len(call.packing.lengths),)
     state = state or tuple(x.new_zeros(shape) for shape in spec.states(batch))
     if batch:
         return _function(call, Inputs(x, state, weights))

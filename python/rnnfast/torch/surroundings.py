@@ -9,6 +9,9 @@ import torch
 from torch.autograd import forward_ad
 
 
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_traces = torch._C._get_tracing_state  # of torch.jit.trace
+_transforms = torch._C._functorch.peek_interpreter_stack
 _Function = TypeVar("_Function", bound=FunctionType)
 
 
@@ -26,24 +29,17 @@ def runs_as_it_is(function: _Function) -> _Function:
 
 def is_transformed() -> bool:
     """Tell whether a transform of torch.func or a batch of gradients is under way."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
-
-
-def _needs_stock() -> bool:
-    """Tell whether what is under way knows PyTorch's functions alone."""
-    return (
-        torch._C._get_tracing_state() is not None
-        or is_transformed()
-        or forward_ad._current_level >= 0
-    )
+    return _transforms() is not None
 
 
 def is_eager() -> bool:
     """Tell whether nobody but autograd watches what is called."""
     return not (
         torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or _needs_stock()
+        or _dispatch_modes() > 0
+        or _traces() is not None
+        or _transforms() is not None
+        or forward_ad._current_level >= 0
     )
 
 
@@ -51,7 +47,7 @@ def takes_operators() -> bool:
     """Tell whether who watches, as `is_eager` found, takes any operator."""
     if torch.compiler.is_compiling():
         return not torch.onnx.is_in_onnx_export()
-    return not _needs_stock()
+    return _traces() is None and _transforms() is None and forward_ad._current_level < 0
 
 
 def compute_type() -> str | None:

@@ -22,6 +22,7 @@ class Flat:
     views: tuple[Tensor, ...]
     array: Array
     pointer: int
+    cuts: tuple[tuple[int, int, tuple[int, ...]], ...]  # each weight's begin, end and shape
 
     def holds(self, weights: Sequence[Tensor]) -> bool:
         """Tell whether the weights are the views still; a storage may also have moved."""
@@ -30,37 +31,36 @@ class Flat:
         )
 
 
-def _ends(weights: Sequence[Tensor]) -> list[int]:
-    return list(accumulate(weight.numel() for weight in weights))
+def cut(buffer: Array, cuts: Sequence[tuple[int, int, tuple[int, ...]]]) -> list[Tensor]:
+    """Cut an array as long as the buffer into tensors."""
+    return [torch.from_numpy(buffer[begin:end].reshape(shape)) for begin, end, shape in cuts]
 
 
-def cut(buffer: Array, like: Sequence[Tensor]) -> list[Tensor]:
-    """Cut a buffer into tensors shaped as the given ones."""
-    ends = _ends(like)
-    return [
-        torch.from_numpy(buffer[start:end].reshape(tensor.shape))
-        for tensor, start, end in zip(like, [0, *ends], ends, strict=False)
-    ]
+def cuts_of(weights: Sequence[Tensor]) -> tuple[tuple[int, int, tuple[int, ...]], ...]:
+    """Tell where each weight is in a buffer of all."""
+    ends = list(accumulate(weight.numel() for weight in weights))
+    shapes = [tuple(weight.shape) for weight in weights]
+    return tuple(zip([0, *ends[:-1]], ends, shapes, strict=True))
 
 
 def _flat(buffer: Tensor, weights: Sequence[Tensor]) -> Flat:
-    parts = buffer.split([weight.numel() for weight in weights])
-    views = tuple(part.view(w.shape) for part, w in zip(parts, weights, strict=True))
-    return Flat(buffer, views, buffer.numpy(), buffer.data_ptr())
+    cuts = cuts_of(weights)
+    views = tuple(buffer[begin:end].view(shape) for begin, end, shape in cuts)
+    return Flat(buffer, views, buffer.numpy(), buffer.data_ptr(), cuts)
 
 
 def find_flat(weights: Sequence[Tensor]) -> Flat | None:
     """Find the buffer that the weights fill one after the other; None where they do not."""
-    first, size = weights[0].detach(), weights[0].element_size()
-    ends = _ends(weights)
+    first, cuts = weights[0].detach(), cuts_of(weights)
+    address, size, count = first.data_ptr(), first.element_size(), cuts[-1][1]
     in_order = all(
-        weight.is_contiguous() and weight.data_ptr() == first.data_ptr() + start * size
-        for weight, start in zip(weights, [0, *ends], strict=False)
+        weight.is_contiguous() and weight.data_ptr() == address + begin * size
+        for weight, (begin, _, _) in zip(weights, cuts, strict=True)
     )
     room = first.untyped_storage().nbytes() - first.storage_offset() * size
-    if not in_order or room < ends[-1] * size:
+    if not in_order or room < count * size:
         return None
-    return _flat(first.as_strided((ends[-1],), (1,)), weights)
+    return _flat(first.as_strided((count,), (1,)), weights)
 
 
 def _users(tensor: Tensor) -> int:
