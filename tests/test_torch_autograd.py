@@ -81,7 +81,7 @@ def function_of(module: Any) -> Any:
     return call
 
 
-# -- autograd ----------------------------------------------------------------------------------------
+# -- autograd --------------------------------------------------------------------------------------
 
 
 def test_gradients_of_everything(lstm: Any, inputs: list[Any]) -> None:
@@ -196,7 +196,7 @@ def test_hooks_are_called(lstm: Any, inputs: list[Any]) -> None:
     assert seen[:2] == ["before", "after"] and set(seen[2:]) == {"gradient", (16, 4)}
 
 
-# -- transforms, tracers, modes ------------------------------------------------------------------------
+# -- transforms, tracers, modes --------------------------------------------------------------------
 
 
 def test_transforms_of_functions() -> None:
@@ -262,7 +262,7 @@ def test_exported() -> None:
     exported = program.module()
     x = torch.randn(9, 3, 5)
     torch.testing.assert_close(exported(x), stock(x), rtol=1e-5, atol=1e-5)
-    weights = [p for p in exported.parameters()]
+    weights = list(exported.parameters())
     found = torch.autograd.grad(exported(x)[1].sum(), weights)
     expected = torch.autograd.grad(stock(x)[1].sum(), list(stock.parameters()))
     shapes = [p.shape for p in stock.parameters()]
@@ -276,7 +276,8 @@ def test_exported() -> None:
 def test_torchscript_has_pytorchs_modules() -> None:
     stock, ours = both()
     x, step = torch.randn(4, 2, 4), torch.randn(2, 12)
-    torch.testing.assert_close(torch.jit.script(ours.layers)(x)[0], stock.layers(x)[0])
+    scripted = torch.jit.script(torch.nn.Sequential(ours.layers))
+    torch.testing.assert_close(scripted(x)[0], stock.layers(x)[0])
     torch.testing.assert_close(torch.jit.script(ours.cell)(step), stock.cell(step))
     x = torch.randn(4, 2, 5)
     torch.testing.assert_close(torch.jit.trace(ours, x)(x), stock(x))
@@ -306,7 +307,7 @@ def test_modes_see_the_operator() -> None:
 @pytest.mark.parametrize("mode", ["LSTM", "GRU", "RNN_TANH"])
 @pytest.mark.parametrize("cell", [True, False])
 def test_the_operator_is_what_it_says(mode: str, cell: bool) -> None:
-    kind = mode.split("_")[0] + ("Cell" if cell else "")
+    kind = mode.partition("_")[0] + ("Cell" if cell else "")
     weights = [p.detach().requires_grad_() for p in getattr(bridge, kind)(5, 4).parameters()]
     parts = 2 if mode == "LSTM" else 1
     x = torch.randn((2, 5) if cell else (3, 2, 5), requires_grad=True)
@@ -317,7 +318,7 @@ def test_the_operator_is_what_it_says(mode: str, cell: bool) -> None:
         torch.library.opcheck(torch.ops.rnnfast.recurrence.default, arguments)
 
 
-# -- processes --------------------------------------------------------------------------------------------
+# -- processes -------------------------------------------------------------------------------------
 
 
 def test_workers_that_load_data() -> None:

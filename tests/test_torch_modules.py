@@ -216,7 +216,7 @@ class Poisonous:
 def test_packed_sequences_that_are_none(batch_sizes: list[int]) -> None:
     stock, ours = pair("GRU", 7, 9)
     packed = PackedSequence(torch.randn(3, 7), torch.tensor(batch_sizes))
-    with pytest.raises(Exception, match=".") as theirs:
+    with pytest.raises(Exception, match=r".") as theirs:
         stock(packed)
     with pytest.raises(theirs.type) as mine:
         ours(packed)
@@ -247,16 +247,15 @@ def test_a_cell_with_a_nonlinearity_that_is_none() -> None:
 @pytest.mark.parametrize("kind", LAYERS)
 def test_nothing_is_as_in_pytorch(kind: str, shape: tuple[int, ...]) -> None:
     stock, ours = pair(kind, 7, 9)
+    assert what_becomes_of(ours, torch.zeros(shape)) == what_becomes_of(stock, torch.zeros(shape))
+
+
+def what_becomes_of(module: Any, x: Any) -> Any:
+    """The shapes of the results, or the error."""
     try:
-        expected = stock(torch.zeros(shape))
+        return [result.shape for result in tensors(module(x))]
     except RuntimeError as error:
-        with pytest.raises(RuntimeError) as raised:
-            ours(torch.zeros(shape))
-        assert str(raised.value) == str(error)
-    else:
-        mine = ours(torch.zeros(shape))
-        for one, other in zip(tensors(mine), tensors(expected), strict=True):
-            assert one.shape == other.shape
+        return str(error)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +275,7 @@ def test_nothing_is_as_in_pytorch(kind: str, shape: tuple[int, ...]) -> None:
 )
 def test_what_does_not_fit_is_refused_as_by_pytorch(x: Any, hx: Any) -> None:
     stock, ours = pair("GRU", 7, 9)
-    with pytest.raises(Exception, match=".") as theirs:
+    with pytest.raises(Exception, match=r".") as theirs:
         stock(x, hx)
     with pytest.raises(theirs.type):
         ours(x, hx)

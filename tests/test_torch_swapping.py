@@ -22,6 +22,8 @@ class Own(torch.nn.LSTM):
 
 
 class Model(torch.nn.Module):
+    """Modules that can be swapped, and some that cannot."""
+
     def __init__(self) -> None:
         super().__init__()
         self.a = torch.nn.LSTM(4, 6, batch_first=True)
@@ -113,7 +115,7 @@ def test_without_pytorch_the_error_says_what_to_install(monkeypatch: pytest.Monk
     for name in [name for name in sys.modules if name.startswith("rnnfast.torch")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match="rnnfast.torch needs PyTorch.*pip install torch"):
+    with pytest.raises(ImportError, match=r"rnnfast\.torch needs PyTorch.*pip install torch"):
         importlib.import_module("rnnfast.torch")
 
 

@@ -22,7 +22,7 @@ def agree(ours: Any, x: Any) -> bool:
     one = torch.autograd.grad(mine, weights, dy)
     other = torch.autograd.grad(theirs, their_weights, dy)
     return all(
-        torch.allclose(a, b, rtol=0, atol=1e-5 * float(b.abs().max()))
+        torch.allclose(a, b, rtol=0, atol=1e-5 * float(b.detach().abs().max()))
         for a, b in zip((mine, *one), (theirs, *other), strict=True)
     )
 

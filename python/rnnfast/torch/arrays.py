@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..flat import Array
+from rnnfast.flat import Array
 
 Tensor = torch.Tensor
 State = tuple[Tensor, ...]  # (h,), or (h, c) of an LSTM; () for zeros

@@ -34,6 +34,7 @@ class Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, call: Call, parts: int, x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        """Run forward and record."""
         inputs = Inputs(x, others[:parts], others[parts:])
         y, after, recording = run(call, inputs, record=True)
         assert recording is not None
@@ -44,6 +45,7 @@ class Recurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+        """Run backward, by PyTorch's own functions where gradients are differentiated again."""
         tape, x, *others = ctx.saved_tensors
         call, inputs = ctx.call, Inputs(x, tuple(others[: ctx.parts]), others[ctx.parts :])
         wanted = ctx.needs_input_grad[2:]

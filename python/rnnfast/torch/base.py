@@ -32,11 +32,6 @@ def parts_of(mode: str, hx: Any) -> State | None:
     return tuple(hx) if pair and all(isinstance(part, Tensor) for part in hx) else None
 
 
-def as_given(state: State) -> Any:
-    """Put a state together as its module returns it."""
-    return state if len(state) == 2 else state[0]
-
-
 def _is_traced(tensor: Any, dtype: torch.dtype) -> bool:
     """Tell whether a tensor that a tracer shows stands for one that is plain."""
     return (
@@ -164,7 +159,7 @@ class Bridged(torch.nn.Module):
     def _settle(self, weights: Sequence[Tensor]) -> Flat | None:
         """Find the buffer of the weights or make one; None if they have to stay apart."""
         flat = find_flat(weights)
-        if flat is None and all([type(weight) is torch.nn.Parameter for weight in weights]):
+        if flat is None and all(type(weight) is torch.nn.Parameter for weight in weights):
             flat = flatten(weights)
         self.__dict__[_CACHE] = flat
         return flat
@@ -181,7 +176,7 @@ class Bridged(torch.nn.Module):
         raise NotImplementedError
 
     def __getstate__(self) -> dict[str, Any]:
-        state: Any = super().__getstate__()
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
         return {name: value for name, value in state.items() if name != _CACHE}
 
     def __prepare_scriptable__(self) -> torch.nn.Module:

@@ -41,21 +41,21 @@ class _Cell(Bridged, torch.nn.modules.rnn.RNNCellBase):
         return (h, *after) if after else h
 
 
-class RNNCell(_Cell, torch.nn.RNNCell):
+class RNNCell(_Cell, torch.nn.RNNCell):  # noqa: D101
     __doc__ = torch.nn.RNNCell.__doc__
 
     def _mode(self) -> str:
         return f"RNN_{self.nonlinearity.upper()}"
 
 
-class LSTMCell(_Cell, torch.nn.LSTMCell):
+class LSTMCell(_Cell, torch.nn.LSTMCell):  # noqa: D101
     __doc__ = torch.nn.LSTMCell.__doc__
 
     def _mode(self) -> str:
         return "LSTM"
 
 
-class GRUCell(_Cell, torch.nn.GRUCell):
+class GRUCell(_Cell, torch.nn.GRUCell):  # noqa: D101
     __doc__ = torch.nn.GRUCell.__doc__
 
     def _mode(self) -> str:

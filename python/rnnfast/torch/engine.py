@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..flat import Array
+from rnnfast.flat import Array
+
 from .arrays import State, Tensor, as_array, as_tensor
 from .packing import Packing
 from .spec import Kernel, Spec, kernel_of

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
-from .arrays import State, Tensor
-from .base import Bridged, as_given, parts_of
+from .base import Bridged, parts_of
 from .packing import Packing
 from .spec import Spec
 from .surroundings import is_eager, runs_as_it_is
@@ -63,21 +62,23 @@ class _Layer(Bridged, torch.nn.RNNBase):
         packing = Packing.of(sizes, len(data)) if is_eager() else None
         if packing is None or parts_of(self.mode, hx) is None:
             return None
-        state = () if hx is None else parts_of(self.mode, self.permute_hidden(hx, sorted_indices))
-        result = self._recur(data, state, packing)
+        given = None if hx is None else self.permute_hidden(hx, sorted_indices)
+        result = self._recur(data, parts_of(self.mode, given) or (), packing)
         if result is None:
             return None
-        after = self.permute_hidden(as_given(result[1]), unsorted_indices)
-        return PackedSequence(result[0], sizes, sorted_indices, unsorted_indices), after
+        y, after = result
+        hn: Any = after if len(after) == 2 else after[0]
+        packed_y = PackedSequence(y, sizes, sorted_indices, unsorted_indices)
+        return packed_y, self.permute_hidden(hn, unsorted_indices)
 
 
-class RNN(_Layer, torch.nn.RNN):
+class RNN(_Layer, torch.nn.RNN):  # noqa: D101
     __doc__ = torch.nn.RNN.__doc__
 
 
-class LSTM(_Layer, torch.nn.LSTM):
+class LSTM(_Layer, torch.nn.LSTM):  # noqa: D101
     __doc__ = torch.nn.LSTM.__doc__
 
 
-class GRU(_Layer, torch.nn.GRU):
+class GRU(_Layer, torch.nn.GRU):  # noqa: D101
     __doc__ = torch.nn.GRU.__doc__

@@ -24,7 +24,7 @@ _INPUTS = (
     "float dropout, bool bidirectional, int proj_size, "
     "bool cell, str compute"
 )
-_LIBRARY = torch.library.Library("rnnfast", "DEF")
+_LIBRARY: Any = torch.library.Library("rnnfast", "DEF")  # type: ignore[no-untyped-call]
 _LIBRARY.define(
     f"recurrence({_INPUTS}, bool record) -> (Tensor y, Tensor h, Tensor c, Tensor tape)",
     tags=(torch.Tag.pt2_compliant_tag,),

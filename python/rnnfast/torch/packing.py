@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..flat import Array
+from rnnfast.flat import Array
+
 from .arrays import Tensor
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from .. import _core
+from rnnfast import _core
 
 CELLS = {  # as the compiled layer calls them, and how many gates they have
     "LSTM": ("lstm", "tanh", 4),

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import _VF
 
-from .arrays import State, Tensor
+from .arrays import Tensor
 from .engine import Call, Inputs
 
 

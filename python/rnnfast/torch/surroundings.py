@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from types import FunctionType
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch.autograd import forward_ad
 
-
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _traces = torch._C._get_tracing_state  # of torch.jit.trace
 _transforms = torch._C._functorch.peek_interpreter_stack
-_Function = TypeVar("_Function", bound=FunctionType)
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def runs_as_it_is(function: _Function) -> _Function:

@@ -78,7 +78,7 @@ def accelerate(model: torch.nn.Module) -> Swaps:
         else:
             module.__class__ = _OURS[type(module)]
             assert isinstance(module, Bridged)
-            module._gather_weights()  # noqa: SLF001
+            module._gather_weights()
             swaps.swapped.append(name)
     return swaps
 

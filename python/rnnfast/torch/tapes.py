@@ -13,7 +13,8 @@ from weakref import WeakValueDictionary
 import numpy as np
 import torch
 
-from .. import _core
+from rnnfast import _core
+
 from .arrays import Tensor
 
 

@@ -8,7 +8,8 @@ from itertools import accumulate
 
 import torch
 
-from ..flat import Array
+from rnnfast.flat import Array
+
 from .arrays import Tensor, as_array
 
 _same_memory = torch.Tensor.is_set_to  # one storage, offset, shape and strides
