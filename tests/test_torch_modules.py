@@ -223,6 +223,12 @@ def test_packed_sequences_that_are_none(batch_sizes: list[int]) -> None:
     assert str(mine.value) == str(theirs.value)
 
 
+def test_packed_rows_with_an_axis_too_many() -> None:
+    packed = PackedSequence(torch.randn(3, 1, 7), torch.tensor([2, 1]))
+    with pytest.raises(RuntimeError, match="input must have 2 dimensions, got 3"):
+        bridge.GRU(7, 9)(packed)
+
+
 @pytest.mark.parametrize("kind", CELLS)
 @pytest.mark.parametrize("bias", [True, False])
 def test_cells(kind: str, bias: bool) -> None:
@@ -234,6 +240,7 @@ def test_cells(kind: str, bias: bool) -> None:
         assert_same(stock, ours, x)
         assert_same(stock, ours, x, state)
         assert_same(stock, ours, x[0])
+        assert_same(stock, ours, torch.randn(100, 7, dtype=dtype))
         assert is_ours(ours, x)
 
 

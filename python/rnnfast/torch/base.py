@@ -68,8 +68,10 @@ def _takes(
 ) -> bool:
     """Tell whether input and state, of `parts`, are what the layer computes with."""
     dtype, shape = x.dtype, x.shape
-    axes = len(shape) + spec.cell
-    if not (suits(x, dtype) and axes in (2, 3) and shape[-1] == spec.input_size and x.numel() > 0):
+    axes = (2, 3) if packing is None else (2,)
+    if not (suits(x, dtype) and len(shape) + spec.cell in axes):
+        return False
+    if shape[-1] != spec.input_size or x.numel() == 0:
         return False
     if state:
         batch = spec.batch(shape) if packing is None else (len(packing.lengths),)
@@ -181,4 +183,5 @@ class Bridged(torch.nn.Module):
 
     def __prepare_scriptable__(self) -> torch.nn.Module:
         """Let TorchScript have PyTorch's module, with the same parameters."""
-        return as_stock(copy(self))
+        ours = type(self).__module__.startswith(f"{__package__}.")
+        return as_stock(copy(self)) if ours else self

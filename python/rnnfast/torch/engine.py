@@ -16,6 +16,9 @@ from .tapes import Recording
 from .weights import Flat, parameters_of
 
 
+_MOST_ROWS = 64  # of a step that reads the weights where they lie
+
+
 class Call(NamedTuple):
     """What is no tensor of a call. With a `packing`, x and y are packed rows."""
 
@@ -90,7 +93,9 @@ def run(call: Call, inputs: Inputs, record: bool) -> tuple[Tensor, State, Record
 
 
 def is_step(spec: Spec, x: Tensor) -> bool:
-    """Tell whether a call has a single time step."""
+    """Tell whether a call has a single time step, of so few rows that packing does not pay."""
+    if x.numel() > _MOST_ROWS * spec.input_size:
+        return False
     return spec.cell or x.shape[1 if spec.batch_first and x.dim() == 3 else 0] == 1
 
 
