@@ -15,7 +15,6 @@ from .spec import Kernel, Spec, kernel_of
 from .tapes import Recording
 from .weights import Flat, parameters_of
 
-
 _MOST_ROWS = 64  # of a step that reads the weights where they lie
 
 
