@@ -1,0 +1,29 @@
+"""PyTorch's recurrent modules over rnnfast's kernels.
+
+`RNN`, `LSTM`, `GRU` and the three cells are subclasses of those in ``torch.nn``, with the same
+constructors, parameters, ``state_dict`` and results. `accelerate` turns those of a model into them,
+`restore` turns them back.
+"""
+
+try:
+    import torch  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"rnnfast.torch needs PyTorch, which cannot be imported ({error}): pip install torch"
+    ) from error
+
+from .cells import GRUCell, LSTMCell, RNNCell
+from .modules import GRU, LSTM, RNN
+from .swapping import Swaps, accelerate, restore
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+    "Swaps",
+    "accelerate",
+    "restore",
+]

@@ -1,0 +1,81 @@
+"""The autograd function: forward and backward by the compiled layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from . import stock
+from .arrays import State, Tensor
+from .engine import Call, Inputs, is_step, run, run_back, step
+from .surroundings import is_transformed
+from .tapes import carried, carry
+from .weights import cut, cuts_of
+
+
+def _is_batch(cotangent: Tensor | None) -> bool:
+    """Tell whether a tensor is a batch of gradients, of ``is_grads_batched``."""
+    return cotangent is not None and torch._C._functorch.is_legacy_batchedtensor(cotangent)
+
+
+def with_state(call: Call, cotangents: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """Complete what a call returned by the h that a cell has returned as its output."""
+    return (cotangents[0], None, *cotangents[1:]) if call.spec.cell else cotangents
+
+
+def returned(call: Call, state: State) -> State:
+    """Name the parts of a state that are returned beside the output, which is a cell's h."""
+    return state[1:] if call.spec.cell else state
+
+
+class Recurrence(torch.autograd.Function):
+    """apply(call, parts of the state, x, *state, *weights) → (y, *state)."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, parts: int, x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        """Run forward and record."""
+        inputs = Inputs(x, others[:parts], others[parts:])
+        y, after, recording = run(call, inputs, record=True)
+        assert recording is not None
+        ctx.call, ctx.parts = call, parts
+        ctx.save_for_backward(carry(recording), x, *others)
+        ctx.set_materialize_grads(False)
+        return (y, *returned(call, after))
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+        """Run backward, by PyTorch's own functions where gradients are differentiated again."""
+        tape, x, *others = ctx.saved_tensors
+        call, inputs = ctx.call, Inputs(x, tuple(others[: ctx.parts]), others[ctx.parts :])
+        wanted = ctx.needs_input_grad[2:]
+        if torch.is_grad_enabled() or is_transformed() or any(map(_is_batch, cotangents)):
+            return (None, None, *stock.gradients(call, inputs, cotangents, wanted))
+        dx, dstate, buffer = run_back(
+            call, inputs, carried(tape), None, with_state(call, cotangents), wanted[0]
+        )
+        cuts = cuts_of(inputs.weights) if call.flat is None else call.flat.cuts
+        found = (dx, *dstate, *cut(buffer, cuts))
+        if not all(wanted):
+            found = tuple(d if want else None for d, want in zip(found, wanted, strict=True))
+        return (None, None, *found)
+
+
+def requires_grad(inputs: Inputs) -> bool:
+    """Tell whether a tensor of the call requires a gradient."""
+    x, state, weights = inputs
+    return any(tensor.requires_grad for tensor in (*weights, x, *state))
+
+
+def compute(call: Call, inputs: Inputs) -> tuple[Tensor, State]:
+    """Run forward in eager mode, recorded if autograd is on and a tensor requires a gradient."""
+    if torch.is_grad_enabled() and requires_grad(inputs):
+        y, *after = Recurrence.apply(  # type: ignore[no-untyped-call]
+            call, len(inputs.state), inputs.x, *inputs.state, *inputs.weights
+        )
+        return y, tuple(after)
+    if call.kernel.steps and call.packing is None and is_step(call.spec, inputs.x):
+        y, after = step(call, inputs)
+    else:
+        y, after, _ = run(call, inputs, record=False)
+    return y, returned(call, after)

@@ -1,0 +1,187 @@
+"""What modules and cells have in common: who computes a call, and where the weights lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import copy
+from typing import Any
+
+import torch
+
+from .arrays import State, Tensor, is_plain
+from .autograd import compute, requires_grad
+from .engine import Call, Inputs
+from .operators import recurrence
+from .packing import Packing
+from .spec import CELLS, DTYPES, Spec, kernel_of
+from .surroundings import compute_type, is_eager, takes_operators
+from .weights import Flat, find_flat, flatten
+
+_CACHE = "_rnnfast_flat"
+_LOW = (torch.float32, torch.bfloat16)
+Result = tuple[Tensor, State]
+
+
+def parts_of(mode: str, hx: Any) -> State | None:
+    """Take a state apart; None if it is none of this mode."""
+    if hx is None:
+        return ()
+    if mode != "LSTM":
+        return (hx,) if isinstance(hx, Tensor) else None
+    pair = isinstance(hx, tuple | list) and len(hx) == 2
+    return tuple(hx) if pair and all(isinstance(part, Tensor) for part in hx) else None
+
+
+def _is_traced(tensor: Any, dtype: torch.dtype) -> bool:
+    """Tell whether a tensor that a tracer shows stands for one that is plain."""
+    return (
+        isinstance(tensor, Tensor)
+        and tensor.dtype is dtype
+        and tensor.device.type == "cpu"
+        and tensor.layout is torch.strided
+    )
+
+
+def _fits(
+    spec: Spec,
+    weights: Sequence[Any],
+    dtype: torch.dtype,
+    suits: Callable[[Any, torch.dtype], bool] = is_plain,
+) -> bool:
+    """Tell whether weights have the type and the shapes of the layer's."""
+    if spec.mode not in CELLS:  # as PyTorch's own forward will tell
+        return False
+    shapes = spec.shapes()
+    return len(weights) == len(shapes) and all(
+        suits(weight, dtype) and weight.shape == shape
+        for weight, shape in zip(weights, shapes, strict=True)
+    )
+
+
+def _takes(
+    spec: Spec,
+    parts: tuple[tuple[int, ...], ...],
+    x: Tensor,
+    state: State,
+    packing: Packing | None,
+    suits: Callable[[Any, torch.dtype], bool],
+) -> bool:
+    """Tell whether input and state, of `parts`, are what the layer computes with."""
+    dtype, shape = x.dtype, x.shape
+    axes = (2, 3) if packing is None else (2,)
+    if not (suits(x, dtype) and len(shape) + spec.cell in axes):
+        return False
+    if shape[-1] != spec.input_size or x.numel() == 0:
+        return False
+    if state:
+        batch = spec.batch(shape) if packing is None else (len(packing.lengths),)
+        for part, (*leading, units) in zip(state, parts, strict=True):
+            if part.shape != (*leading, *batch, units) or not suits(part, dtype):
+                return False
+    return True
+
+
+def as_stock(module: torch.nn.Module) -> torch.nn.Module:
+    """Turn a module of ours into PyTorch's of the same name."""
+    module.__dict__.pop(_CACHE, None)
+    module.__class__ = getattr(torch.nn, type(module).__name__)
+    return module
+
+
+def _draw_seed() -> Tensor:
+    """Draw from PyTorch's generator what decides about dropout."""
+    return torch.randint(2**63 - 1, (1,), dtype=torch.int64, device="cpu")
+
+
+def _trace(spec: Spec, inputs: Inputs) -> Result | None:
+    """Compute by the operator, which tracers see."""
+    x, state, weights = inputs
+    fits = x.dtype in DTYPES and _fits(spec, weights, x.dtype, _is_traced)
+    if not (fits and takes_operators() and _takes(spec, spec.parts(), x, state, None, _is_traced)):
+        return None
+    seed = _draw_seed() if spec.dropout else None
+    # An exported program is for inference; whoever trains it computes forward twice.
+    record = torch.is_grad_enabled() and not torch.compiler.is_exporting()
+    return recurrence(spec, inputs, seed, record and requires_grad(inputs))
+
+
+class Bridged(torch.nn.Module):
+    """A recurrent module whose weights lie in one buffer, where nothing forbids that."""
+
+    def _names(self) -> Sequence[str]:
+        """Names of the weights, in the compiled layer's order."""
+        raise NotImplementedError
+
+    def _spec(self, packed: bool) -> Spec:
+        """Options of a call made now."""
+        raise NotImplementedError
+
+    def _weights(self) -> list[Tensor]:
+        parameters: dict[str, Any] = self._parameters
+        try:
+            return [parameters[name] for name in self._names()]
+        except KeyError:  # computed by a hook or a parametrization
+            return [getattr(self, name) for name in self._names()]
+
+    def _recur(self, x: Tensor, state: State, packing: Packing | None = None) -> Result | None:
+        """Compute output and state; None where that is for PyTorch."""
+        kind = compute_type()
+        if kind == "float32":
+            return self._recur_with(self._spec(packing is not None), x, state, packing)
+        tensors = (x, *state, *self._weights())
+        if kind is None or any(tensor.dtype not in _LOW for tensor in tensors):
+            return None
+        spec = self._spec(packing is not None)._replace(compute=kind)
+        result = self._recur_with(spec, x.float(), tuple(s.float() for s in state), packing)
+        return result and self._rounded(result, (state or (x,))[0].dtype, packing is not None)
+
+    def _rounded(self, result: Result, given: torch.dtype, packed: bool) -> Result:
+        """Convert results under autocast to the type that PyTorch's have."""
+        y, state = result
+        dtype = self._autocast_type(given, packed)
+        return y.to(dtype), tuple(part.to(dtype) for part in state)
+
+    def _recur_with(
+        self, spec: Spec, x: Tensor, state: State, packing: Packing | None
+    ) -> Result | None:
+        inputs = Inputs(x, state, self._weights())
+        if not is_eager():
+            return _trace(spec, inputs) if packing is None else None
+        flat: Flat | None = self.__dict__.get(_CACHE)
+        if flat is None or flat.tensor.dtype is not x.dtype or not flat.holds(inputs.weights):
+            if x.dtype not in DTYPES or not _fits(spec, inputs.weights, x.dtype):
+                return None
+            flat = self._settle(inputs.weights)
+        kernel = kernel_of(spec, x.dtype)
+        if not _takes(spec, kernel.parts, x, state, packing, is_plain):
+            return None
+        seed = int(_draw_seed()) if spec.dropout else 0
+        return compute(Call(spec, kernel, packing, seed, flat), inputs)
+
+    def _settle(self, weights: Sequence[Tensor]) -> Flat | None:
+        """Find the buffer of the weights or make one; None if they have to stay apart."""
+        flat = find_flat(weights)
+        if flat is None and all(type(weight) is torch.nn.Parameter for weight in weights):
+            flat = flatten(weights)
+        self.__dict__[_CACHE] = flat
+        return flat
+
+    def _gather_weights(self) -> None:
+        """Move the weights into one buffer, if they are the layer's to compute with."""
+        weights = self._weights()
+        dtype = getattr(weights[0], "dtype", None)
+        if is_eager() and dtype in DTYPES and _fits(self._spec(False), weights, dtype):
+            self._settle(weights)
+
+    def _autocast_type(self, given: torch.dtype, packed: bool) -> torch.dtype:
+        """Tell the type of results under autocast, from that of the state or the input."""
+        raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        return {name: value for name, value in state.items() if name != _CACHE}
+
+    def __prepare_scriptable__(self) -> torch.nn.Module:
+        """Let TorchScript have PyTorch's module, with the same parameters."""
+        ours = type(self).__module__.startswith(f"{__package__}.")
+        return as_stock(copy(self)) if ours else self

@@ -1,0 +1,94 @@
+"""What a recurrent module is, and the compiled layer that computes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+
+from rnnfast import _core
+
+CELLS = {  # as the compiled layer calls them, and how many gates they have
+    "LSTM": ("lstm", "tanh", 4),
+    "GRU": ("gru", "tanh", 3),
+    "RNN_TANH": ("rnn", "tanh", 1),
+    "RNN_RELU": ("rnn", "relu", 1),
+}
+DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+
+
+class Spec(NamedTuple):
+    """The options of a module, as in ``torch.nn.RNNBase``."""
+
+    mode: str
+    input_size: int
+    hidden_size: int
+    num_layers: int = 1
+    bias: bool = True
+    batch_first: bool = False
+    dropout: float = 0.0  # unless outputs are to be dropped in this call
+    bidirectional: bool = False
+    proj_size: int = 0
+    cell: bool = False  # of an RNNCell, LSTMCell or GRUCell: without the axes L·D and T
+    compute: str = "float32"
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        """List the shapes of the weights, layer by layer and direction by direction."""
+        hidden = self.proj_size or self.hidden_size
+        rows = CELLS[self.mode][2] * self.hidden_size
+        shapes: list[tuple[int, ...]] = []
+        width = self.input_size
+        for _ in range(self.num_layers):
+            track: list[tuple[int, ...]] = [(rows, width), (rows, hidden)]
+            track += [(rows,), (rows,)] if self.bias else []
+            track += [(hidden, self.hidden_size)] if self.proj_size else []
+            shapes += track * (2 if self.bidirectional else 1)
+            width = hidden * (2 if self.bidirectional else 1)
+        return shapes
+
+    def batch(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Tell the axis B of an x that is not packed, by its shape, if it has one."""
+        if self.cell:
+            return shape[:-1]
+        return () if len(shape) == 2 else (shape[0 if self.batch_first else 1],)
+
+    def states(self, batch: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """List the shapes of a state's parts."""
+        return [(*leading, *batch, units) for *leading, units in self.parts()]
+
+    def parts(self) -> tuple[tuple[int, ...], ...]:
+        """List the axes of a state's parts, but for B which comes before the last."""
+        tracks = self.num_layers * (2 if self.bidirectional else 1)
+        leading = () if self.cell else (tracks,)
+        h, c = (*leading, self.proj_size or self.hidden_size), (*leading, self.hidden_size)
+        return (h, c) if self.mode == "LSTM" else (h,)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Kernel:
+    """The compiled layer of a `Spec`, and what every call asks of it."""
+
+    core: _core.Layer
+    parts: tuple[tuple[int, ...], ...]  # of a state, as `Spec.parts` says
+    pair: bool  # whether they are two
+    steps: bool  # whether a single step may be computed as such
+
+
+@lru_cache(maxsize=1024)
+def kernel_of(spec: Spec, dtype: torch.dtype) -> Kernel:
+    """Make the compiled layer. It holds no weights, so that all modules of a kind share one."""
+    cell, nonlinearity, _ = CELLS[spec.mode]
+    options = spec._asdict()
+    del options["mode"], options["cell"]
+    core = _core.Layer(
+        cell=cell,
+        dtype=DTYPES[dtype],
+        nonlinearity=nonlinearity,
+        reset_after=True,
+        recompute=0,
+        **options,
+    )
+    parts = spec.parts()
+    return Kernel(core, parts, len(parts) == 2, not spec.bidirectional and not spec.dropout)
