@@ -211,7 +211,7 @@ USES = {
     "trained": {"checkpoint", "models", "settings", "systems"},
     "progress": {"run"},
     "plot": {"checkpoint", "gradients", "history"},
-    "bench": {"__init__", "_core", "checkpoint", "cli", "reference"},
+    "bench": {"__init__", "_core", "checkpoint", "cli", "reference", "torch"},
     "commands": {
         "__init__", "bench", "checkpoint", "cli", "data", "gradients", "models", "parallel", "plot",
         "progress", "run", "settings", "systems", "train", "trained",
@@ -236,7 +236,10 @@ OPTIONAL: dict[str, dict[str, bool]] = {
         "bench/cli": True,
     },
     "rich": {
-        "progress": True, "bench/accelerated": False, "bench/cli": False, "bench/report": False,
+        "progress": True,
+        "bench/accelerated": False,
+        "bench/cli": False,
+        "bench/report": False,
     },
     "safetensors": {"checkpoint": False},
     "sklearn": {"data/images": False},

@@ -11,6 +11,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -188,10 +189,10 @@ def workloads() -> Iterator[Callable[[], Workload]]:
     yield from (text, tagger, agent)
     for cell in ("LSTM", "GRU"):
         for batch, hidden in ((16, 128), (32, 512)):
-            yield lambda cell=cell, batch=batch, hidden=hidden: padded(cell, batch, hidden)
-        yield lambda cell=cell: packed(cell, 64, 512)
+            yield partial(padded, cell, batch, hidden)
+        yield partial(packed, cell, 64, 512)
         for hidden in (128, 512):
-            yield lambda cell=cell, hidden=hidden: step(cell, hidden)
+            yield partial(step, cell, hidden)
 
 
 def measure(make: Callable[[], Workload], num_threads: int, effort: Effort) -> Comparison:
@@ -226,10 +227,8 @@ def _first(workload: Workload, model: torch.nn.Module) -> list[float]:
         with torch.inference_mode():
             return [float(workload.loss(model).sum())]
     value = workload.loss(model)
-    value.backward()
-    norm = math.sqrt(sum(float(p.grad.square().sum()) for p in model.parameters()))
-    model.zero_grad()
-    return [float(value), norm]
+    gradients = torch.autograd.grad(value, list(model.parameters()))
+    return [float(value.detach()), math.sqrt(sum(float(g.square().sum()) for g in gradients))]
 
 
 def _call(workload: Workload, model: torch.nn.Module) -> Callable[[], Any]:
@@ -244,7 +243,7 @@ def _call(workload: Workload, model: torch.nn.Module) -> Callable[[], Any]:
 
     def train() -> None:
         optimizer.zero_grad()
-        workload.loss(model).backward()
+        torch.autograd.backward(workload.loss(model))
         optimizer.step()
 
     return train
