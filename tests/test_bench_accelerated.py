@@ -47,10 +47,10 @@ def test_both_versions_are_timed(make):
 def test_versions_that_disagree_are_not_timed(monkeypatch, make):
     def spoil(model):
         with torch.no_grad():
-            model.weight_hh_l0 += 1
+            model.weight_ih_l0 += 1
 
     monkeypatch.setattr(accelerated, "accelerate", spoil)
-    with pytest.raises(DisagreementError, match="accelerated gives .*, PyTorch"):
+    with pytest.raises(DisagreementError, match=r"accelerated gives .*, PyTorch"):
         accelerated.measure(make, 2, ONCE)
 
 
