@@ -14,6 +14,9 @@ struct CellTraits {
   bool projects;        // h = W_hr (o ∘ tanh c)
   bool needs_operand;   // a second product reads a vector of H that is neither x nor h
   bool records;         // BPTT needs more of the forward pass than h
+
+  // Of a step, after each of which threads that split the units meet.
+  constexpr int phases() const { return needs_operand ? 2 : 1; }
 };
 
 inline constexpr CellTraits cell_traits[cell_count] = {

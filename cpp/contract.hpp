@@ -262,6 +262,7 @@ struct KernelTable {
   DenseKernels<Real> dense;  // null where the format is not native
   // y[i] = keep(seed + i) ? scale · x[i] : 0, splitmix64 deciding; x may be y.
   void (*dropout)(const Real* x, Real* y, index n, uint64_t seed, double probability);
+  void (*add)(const Real* x, Real* y, index n);  // y += x, with numbers flushed as in the loops
   void (*tanh)(const Real* x, Real* y, index n);
   void (*sigmoid)(const Real* x, Real* y, index n);
   // Floating-point operations done by `rounds` rounds of independent multiply-adds.

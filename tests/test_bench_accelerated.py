@@ -54,6 +54,12 @@ def test_versions_that_disagree_are_not_timed(monkeypatch, make):
         accelerated.measure(make, 2, ONCE)
 
 
+@pytest.mark.parametrize("option", ["--batch=3", "--dtype=float64", "--no-peers"])
+def test_options_of_the_grid_are_refused(option, capsys):
+    assert run("bench", "--torch", option) == 2
+    assert "--torch has models of its own" in capsys.readouterr().err
+
+
 def test_the_command_writes_what_it_measured(monkeypatch, tmp_path, capsys):
     makes = [partial(accelerated.step, "LSTM", 8), partial(accelerated.padded, "GRU", 3, 8)]
     monkeypatch.setattr(accelerated, "workloads", lambda: iter(makes))

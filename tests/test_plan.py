@@ -172,3 +172,15 @@ def test_claims_change_no_bit(variant: str, isa: str, rng: np.random.Generator) 
         one, *more = (run(one_step, num_threads=n)[0] for n in (1, 2, 3, 8))
         for other in more:
             np.testing.assert_array_equal(other, one)
+
+
+def test_sums_of_both_directions_are_flushed_alike(rng: np.random.Generator) -> None:
+    layer = rnnfast.GRU(64, 128, bidirectional=True, rng=rng)
+    x = rng.standard_normal((64, 4, 64), dtype=np.float32)
+    dy = 3e-37 * rng.standard_normal((64, 4, 256), dtype=np.float32)  # gradients near the smallest
+    assert rnnfast.explain(layer, 64, 4, num_threads=2).layers[0].together
+    one, two = (
+        layer.backward(layer.forward(x, num_threads=n)[2], dy, num_threads=n).x for n in (1, 2)
+    )
+    assert one is not None and two is not None
+    np.testing.assert_array_equal(two, one)

@@ -14,11 +14,11 @@ namespace {
 template <class Real>
 const Real* data_of(const char* name, const py::array& a, const std::vector<index>& shape,
                     const char* meaning) {
-  const bool fits = py::isinstance<Array<Real>>(a);
-  if (!fits)
+  if (!py::isinstance<py::array_t<Real>>(a))
     throw py::value_error(std::string("dense: ") + name + " has dtype " +
-                          std::string(py::str(a.dtype())) +
-                          ", expected a C-contiguous array like the others");
+                          std::string(py::str(a.dtype())) + ", expected that of the others");
+  if (!py::isinstance<Array<Real>>(a))
+    throw py::value_error(std::string("dense: ") + name + " is not C-contiguous and aligned");
   expect_shape("dense", name, a, shape, meaning);
   return static_cast<const Real*>(a.data());
 }
@@ -60,10 +60,13 @@ void dense_forward(const py::array& x, const py::array& weight, py::handle bias,
     using Real = decltype(zero);
     const Real* from = data_of<Real>("x", x, {s.rows, s.in}, "(N, I)");
     const Real* w = data_of<Real>("weight", weight, {s.out, s.in}, "(O, I)");
-    const Real* b = bias.is_none()
-                        ? nullptr
-                        : data_of<Real>("bias", py::cast<py::array>(bias), {s.out}, "(O,)");
     Real* to = assigned<Real>("y", y, {s.rows, s.out}, "(N, O)", {{"x", x}, {"weight", weight}});
+    const Real* b = nullptr;
+    if (!bias.is_none()) {
+      const auto array = py::cast<py::array>(bias);
+      b = data_of<Real>("bias", array, {s.out}, "(O,)");
+      expect_apart("dense", "y", y, "bias", array);
+    }
     without_gil(threads, [&](Lease& lease) {
       rnnfast::dense_forward(s.rows, s.in, s.out, from, w, b, to, lease);
     });
@@ -108,9 +111,10 @@ void softmax(const py::array& x, const py::array& scales, py::array y, py::array
     using Real = decltype(zero);
     const Real* from = data_of<Real>("x", x, {rows, columns}, "(N, V)");
     const Real* factors = data_of<Real>("scales", scales, {rows}, "(N,)");
-    Real* to = assigned<Real>("y", y, {rows, columns}, "(N, V)", {});
+    Real* to = assigned<Real>("y", y, {rows, columns}, "(N, V)", {{"scales", scales}});
     if (to != from) expect_apart("dense", "y", y, "x", x);
-    Real* found = assigned<Real>("norms", norms, {rows, 2}, "(N, 2)", {{"x", x}, {"y", y}});
+    Real* found = assigned<Real>("norms", norms, {rows, 2}, "(N, 2)",
+                                 {{"x", x}, {"y", y}, {"scales", scales}});
     without_gil(threads, [&](Lease& lease) {
       rnnfast::softmax(rows, columns, from, factors, to, found, lease);
     });

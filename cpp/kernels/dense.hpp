@@ -33,26 +33,24 @@ void dense_pack_transposed(const Real* w, index depth, index columns, Real* pack
                              packed + panel * depth * dense_width<Real>);
 }
 
-// `rows` rows of w from column `first` on, as the passes of a tile of `vectors` vectors take them.
+// Row k of `depth` of a panel, as the passes of a tile take it.
 template <class Real>
-void copy_panel(const Real* w, index row, index rows, index columns, index first, int vectors,
-                Real* packed) {
-  const int width = tile_vectors(vectors);
+void pack_row(const Real* w, index k, index depth, index columns, long panel, Real* packed) {
+  const int vectors = dense_layout.vectors_of<Real>(panel, columns), width = tile_vectors(vectors);
   for (int v = 0; v < vectors; ++v) {
-    const long column = first + v * lanes<Real>;
-    Real* to = packed + (rows * (v - v % width) + v % width) * lanes<Real>;
-    for (index k = 0; k < rows; ++k)
-      store(to + k * width * lanes<Real>, load_first(w + k * row + column, columns - column));
+    const long column = dense_layout.unit<Real>(panel, v);
+    store(packed + (depth * (v - v % width) + k * width + v % width) * lanes<Real>,
+          load_first(w + column, columns - column));
   }
 }
 
-// From w [depth][columns].
+// From w [depth][columns], row by row, as memory is read fastest.
 template <class Real>
 void dense_pack(const Real* w, index depth, index columns, Real* packed, const Worker& me) {
   const Share mine = share(dense_layout.panels<Real>(columns), me);
-  for (long panel = mine.begin; panel < mine.end; ++panel)
-    copy_panel(w, columns, depth, columns, dense_layout.unit<Real>(panel, 0),
-               dense_layout.vectors_of<Real>(panel, columns),
+  for (index k = 0; k < depth; ++k)
+    for (long panel = mine.begin; panel < mine.end; ++panel)
+      pack_row(w + k * columns, k, depth, columns, panel,
                packed + panel * depth * dense_width<Real>);
 }
 
@@ -148,7 +146,7 @@ Real largest(const Real* x, index n) {
   return most;
 }
 
-// What is not finite makes the whole row NaN, whatever its largest element is.
+// NaN and +∞ make the whole row NaN; -∞ counts nothing beside finite numbers.
 template <class Real>
 void softmax_row(const Softmax<Real>& s, index row) {
   const Real* x = s.x + row * s.columns;

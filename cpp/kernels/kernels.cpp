@@ -81,6 +81,7 @@ constexpr KernelTable<typename Format::Real> table() {
        kernels<Gru<Format>>(), kernels<GruResetBefore<Format>>()},
       dense<Format>(),
       dropout<Real>,
+      add<Real>,
       map_tanh<Real>,
       map_sigmoid<Real>,
       fma_probe<Format>,

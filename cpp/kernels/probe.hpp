@@ -1,5 +1,5 @@
-// Kernels beside the cells: dropout between layers, activations on whole arrays, and the probes
-// that measure the machine's multiply-add peak and how fast it reads.
+// Kernels beside the cells: dropout between layers, sums, activations on whole arrays, and the
+// probes that measure the machine's multiply-add peak and how fast it reads.
 #pragma once
 
 #include "activations.hpp"
@@ -22,6 +22,13 @@ void dropout(const Real* x, Real* y, index n, uint64_t seed, double probability)
   for (index i = 0; i < n; ++i)
     y[i] =
         (splitmix64(seed + static_cast<uint64_t>(i)) >> 40) >= threshold ? scale * x[i] : Real{0};
+}
+
+template <class Real>
+void add(const Real* x, Real* y, index n) {
+  const FlushDenormals mode;
+  for (index i = 0; i < n; i += lanes<Real>)
+    store_first(y + i, load_first(y + i, n - i) + load_first(x + i, n - i), n - i);
 }
 
 template <class Real, Vec<Real> (*function)(Vec<Real>)>

@@ -232,16 +232,14 @@ void run_track(const TrackBackward<Real>& a, const Plan& plan, Track<Real>& trac
 
 // to += from, rows of so many columns.
 template <class Real>
-void add_rows(const Timeline& time, index columns, const Rows<Real>& from, const Rows<Real>& to,
-              Lease& lease) {
+void add_rows(const InstructionSet& set, const Timeline& time, index columns,
+              const Rows<Real>& from, const Rows<Real>& to, Lease& lease) {
+  const auto add = table<Real>(set).add;
   lease.parallel(time.steps, 2.0 * static_cast<double>(time.rows(0) * columns),
                  [&](index begin, index end) {
                    for (index t = begin; t < end; ++t)
-                     for (index b = 0; b < time.rows(t); ++b) {
-                       const Real* source = from.at(t, b);
-                       Real* target = to.at(t, b);
-                       for (index i = 0; i < columns; ++i) target[i] += source[i];
-                     }
+                     for (index b = 0; b < time.rows(t); ++b)
+                       add(from.at(t, b), to.at(t, b), columns);
                  });
 }
 
@@ -268,7 +266,7 @@ void run_together(const TrackBackward<Real> (&a)[2], const Plan& plan, Track<Rea
   lease.run(2 * plan.crews, plan.crew, [&](const Worker& me) {
     all[0].k.backward(calls[me.index / threads], me.within(threads));
   });
-  if (dx) add_rows(time, columns, second, dx, lease);
+  if (dx) add_rows(*a[0].tape.instructions, time, columns, second, dx, lease);
   for (int d = 0; d < 2; ++d) {
     all[d].add_weight_gradients(pieces[d], lease);
     all[d].keep_initial();
@@ -277,22 +275,23 @@ void run_together(const TrackBackward<Real> (&a)[2], const Plan& plan, Track<Rea
 
 // Several layers at once, from the top: each follows the one whose gradient it reads.
 template <class Real>
-void run_wave(const std::vector<TrackBackward<Real>>& a, const Plan& plan, Tape<Real>& tape,
-              Lease& lease) {
+void run_wave(const std::vector<TrackBackward<Real>>& a, const std::vector<Plan>& plans,
+              Tape<Real>& tape, Lease& lease) {
+  const Plan& plan = plans[0];
   std::vector<Descent<Real>> all;
   std::vector<Piece<Real>> pieces;
   std::vector<Backward<Real>> calls;
   for (const auto& one : a) {
     const Track<Real>& track = tape.tracks[one.layer];
-    all.push_back(new_descent(one, plan, tape.sequences.timeline(false).taped(), lease));
+    all.push_back(
+        new_descent(one, plans[all.size()], tape.sequences.timeline(false).taped(), lease));
     pieces.push_back(whole_piece(one, track, one.dx));
     calls.push_back(all.back().call(pieces.back()));
   }
   const Wave wave(plan.layers, plan.crews);
   const int threads = plan.threads();
   // A visit of the loop forms the gradient of the input of the step that it visited before.
-  const Pace pace{tape.sequences.timeline(false).steps + 1,
-                  a[0].spec.traits().needs_operand ? 2 : 1, 2};
+  const Pace pace{tape.sequences.timeline(false).steps + 1, a[0].spec.traits().phases(), 2};
   lease.run(plan.layers * plan.crews, plan.crew, [&](const Worker& me) {
     const int layer = me.index / threads;
     Follower follower(wave, layer, me.within(threads), pace);
@@ -330,12 +329,16 @@ template <class Real>
 class NetworkBackward {
  public:
   NetworkBackward(const Spec& spec, const BackwardCall<Real>& call, Tape<Real>& tape, Lease& lease)
-      : spec_(spec), call_(call), tape_(tape), lease_(lease) {}
+      : spec_(spec),
+        call_(call),
+        tape_(tape),
+        lease_(lease),
+        machine_(this_machine(lease.threads())) {}
 
   void run();
 
  private:
-  Plan plan_from(index layer) const;
+  Work work_from(index layer) const;
   // Where a layer writes the gradient of its input.
   Rows<Real> input_gradient(index layer);
   TrackBackward<Real> track(index layer, int direction) const {
@@ -358,18 +361,20 @@ class NetworkBackward {
   const BackwardCall<Real>& call_;
   Tape<Real>& tape_;
   Lease& lease_;
+  Machine machine_;
   Rows<const Real> dy_;  // of the layer at hand
   Rows<Real> dx_;
   std::vector<Buffer<Real>> made_;  // gradients that are not the user's arrays; the last one's dx_
 };
 
 template <class Real>
-Plan NetworkBackward<Real>::plan_from(index layer) const {
+Work NetworkBackward<Real>::work_from(index layer) const {
   const Size size = spec_.size(layer);
+  const bool tokens = tape_.tokens.data() != nullptr;
   const bool waves = spec_.directions == 1 && !spec_.recompute && spec_.dropout == 0;
-  return plan_for(spec_, size, kernels<Real>(*tape_.instructions, spec_).sizes(size), sizeof(Real),
-                  tape_.sequences, layer == 0 && tape_.tokens.data(), lease_.threads(),
-                  spec_.recompute ? 1 : spec_.directions, waves ? layer + 1 : 1);
+  return work_for(spec_, size, kernels<Real>(*tape_.instructions, spec_).sizes(size), sizeof(Real),
+                  tape_.sequences, layer == 0 && tokens, spec_.recompute ? 1 : spec_.directions,
+                  waves ? costs_of_followers(spec_, layer, -1, tokens) : std::vector<double>());
 }
 
 template <class Real>
@@ -391,12 +396,14 @@ void NetworkBackward<Real>::run_layer(index layer, const Plan& plan) {
 template <class Real>
 void NetworkBackward<Real>::run_at_once(index last, const Plan& plan) {
   std::vector<TrackBackward<Real>> tracks{track(last, 0)};
+  std::vector<Plan> plans{plan};
   for (index layer = last - 1; layer > last - plan.layers; --layer) {
     dy_ = read_only(dx_);
     dx_ = input_gradient(layer);
     tracks.push_back(track(layer, 0));
+    plans.push_back(follow(plan, work_from(layer), machine_));
   }
-  run_wave(tracks, plan, tape_, lease_);
+  run_wave(tracks, plans, tape_, lease_);
 }
 
 // The gradient of a layer's input becomes that of the output below.
@@ -422,7 +429,7 @@ void NetworkBackward<Real>::run() {
     dy_ = read_only(packed_rows(made_.back().data(), spec_.width(), tape_.sequences));
   }
   for (index layer = spec_.layers - 1; layer >= 0;) {
-    const Plan plan = plan_from(layer);
+    const Plan plan = rnnfast::plan(work_from(layer), machine_);
     dx_ = input_gradient(layer);
     if (plan.layers > 1)
       run_at_once(layer, plan);

@@ -25,7 +25,7 @@ const DenseKernels<Real>& kernels() {
 template <class Real>
 void multiply_rows(const DenseRows<Real>& d, Lease& lease) {
   const int blocks = static_cast<int>((d.rows + row_block - 1) / row_block);
-  lease.share(threads_for(d.rows, d.depth, d.columns, lease), blocks, true, [&](int block) {
+  lease.share(threads_for(d.rows, d.depth, d.columns, lease), blocks, true, [&](int block, int) {
     kernels<Real>().rows(d, block * row_block, std::min((block + 1) * row_block, d.rows));
   });
 }
@@ -57,9 +57,10 @@ void dense_weight_gradient(index rows, index in, index out, const Real* dy, cons
   const auto& k = kernels<Real>();
   const DenseColumns<Real> d{rows, out, in, dy, x, dw};
   const index blocks = k.column_blocks(d), scratch = k.column_scratch();
-  const auto sums = buffer<Real>(blocks, scratch);
-  lease.share(threads_for(rows, in, out, lease), static_cast<int>(blocks), true,
-              [&](int block) { k.columns(d, block, sums.data() + block * scratch); });
+  const int threads = threads_for(rows, in, out, lease);
+  const auto sums = buffer<Real>(threads, scratch);
+  lease.share(threads, static_cast<int>(blocks), true,
+              [&](int block, int thread) { k.columns(d, block, sums.data() + thread * scratch); });
 }
 
 template <class Real>

@@ -228,12 +228,13 @@ class NetworkForward {
         sequences_(sequences),
         tape_(tape),
         direct_(direct),
-        lease_(lease) {}
+        lease_(lease),
+        machine_(this_machine(lease.threads())) {}
 
   void run();
 
  private:
-  Plan plan_from(index layer) const;
+  Work work_from(index layer) const;
   // Where a layer writes.
   Rows<Real> output(index layer);
   TrackCall<Real> track(index layer, int direction) const {
@@ -254,20 +255,21 @@ class NetworkForward {
   Tape<Real>* tape_;
   bool direct_;
   Lease& lease_;
+  Machine machine_;
   std::vector<LayerInput<Real>> in_;  // of each layer so far
   std::vector<Rows<Real>> y_;
   std::vector<Buffer<Real>> made_;  // outputs that are not the user's array, while they are needed
 };
 
 template <class Real>
-Plan NetworkForward<Real>::plan_from(index layer) const {
+Work NetworkForward<Real>::work_from(index layer) const {
   const Size size = spec_.size(layer);
-  const bool one_by_one = tape_ && spec_.recompute;
+  const bool tokens = in_[layer].tokens != nullptr, one_by_one = tape_ && spec_.recompute;
   const bool waves = spec_.directions == 1 && !one_by_one && !direct_ &&
                      !(tape_ && spec_.dropout > 0) && sequences_.timeline(false).steps > 1;
-  return plan_for(spec_, size, kernels<Real>(set_, spec_).sizes(size), sizeof(Real), sequences_,
-                  in_[layer].tokens != nullptr, lease_.threads(), one_by_one ? 1 : spec_.directions,
-                  waves ? spec_.layers - layer : 1);
+  return work_for(spec_, size, kernels<Real>(set_, spec_).sizes(size), sizeof(Real), sequences_,
+                  tokens, one_by_one ? 1 : spec_.directions,
+                  waves ? costs_of_followers(spec_, layer, 1, tokens) : std::vector<double>());
 }
 
 template <class Real>
@@ -286,11 +288,11 @@ void NetworkForward<Real>::run_at_once(index first, const Plan& plan) {
     if (layer > first) {
       in_.push_back({read_only(y_[layer - 1])});
       y_.push_back(output(layer));
-      own.input_first = plan_from(layer).input_first;  // tokens are for the first layer alone
+      own = follow(plan, work_from(layer), machine_);
     }
     tracks.emplace_back(track(layer, 0), own, tape_ != nullptr, lease_);
   }
-  run_wave(tracks, plan, spec_.traits().needs_operand ? 2 : 1, lease_);
+  run_wave(tracks, plan, spec_.traits().phases(), lease_);
   for (index layer = first; layer < first + plan.layers; ++layer)
     tracks[layer - first].finish(record(layer));
 }
@@ -326,9 +328,9 @@ void NetworkForward<Real>::run() {
     const index first = layer;
     in_.push_back(in);
     y_.push_back(output(layer));
-    Plan plan;
+    Plan plan{};
     if (sequences_.rows()) {
-      plan = plan_from(layer);
+      plan = rnnfast::plan(work_from(layer), machine_);
       if (plan.layers > 1)
         run_at_once(layer, plan);
       else

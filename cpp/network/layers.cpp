@@ -1,6 +1,7 @@
 #include "layers.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "../dispatch/cpu.hpp"
 
@@ -13,7 +14,7 @@ double step_flops(const Spec& spec, const Size& size, index batch) {
 }
 
 Work work_of(const Spec& spec, const Size& size, const Sizes& sizes, index element, index steps,
-             index rows, index batch, bool tokens, int directions, index layers) {
+             index rows, index batch, bool tokens, int directions, std::vector<double> followers) {
   return {
       .steps = steps,
       .rows = rows,
@@ -23,28 +24,40 @@ Work work_of(const Spec& spec, const Size& size, const Sizes& sizes, index eleme
       .panels = sizes.panels,
       .weight_bytes = sizes.packed_forward * element,
       .tokens = tokens,
-      .phases = spec.traits().needs_operand ? 2 : 1,
+      .phases = spec.traits().phases(),
       .directions = directions,
-      .layers = layers,
+      .followers = std::move(followers),
   };
+}
+
+std::vector<double> costs_of_followers(const Spec& spec, index layer, index step, bool tokens) {
+  const auto cost = [&](index l) {
+    Size size = spec.size(l);
+    if (l == 0 && tokens) size.input = 0;  // gathered, not multiplied
+    return step_flops(spec, size, 1);
+  };
+  std::vector<double> costs;
+  for (index l = layer + step; l >= 0 && l < spec.layers; l += step)
+    costs.push_back(cost(l) / cost(layer));
+  return costs;
 }
 
 Machine this_machine(int threads) {
   return {threads, second_level_cache(), third_level_neighbours()};
 }
 
-Plan plan_for(const Spec& spec, const Size& size, const Sizes& sizes, index element,
-              const Sequences& sequences, bool tokens, int threads, int directions, index layers) {
+Work work_for(const Spec& spec, const Size& size, const Sizes& sizes, index element,
+              const Sequences& sequences, bool tokens, int directions,
+              std::vector<double> followers) {
   const Timeline time = sequences.timeline(false);
-  const Work work = work_of(spec, size, sizes, element, time.steps, time.total(), time.rows(0),
-                            tokens, directions, layers);
-  return plan(work, this_machine(threads));
+  return work_of(spec, size, sizes, element, time.steps, time.total(), time.rows(0), tokens,
+                 directions, std::move(followers));
 }
 
 void pack_in_shares(index elements, Lease& lease, const std::function<void(const Worker&)>& pack) {
   constexpr index worth_waking = index{64} * 1024;
   const int shares = elements < worth_waking ? 1 : lease.threads();
-  lease.share(shares, shares, true, [&](int share) { pack(share_of(share, shares)); });
+  lease.share(shares, shares, true, [&](int share, int) { pack(share_of(share, shares)); });
 }
 
 template <class Real>

@@ -16,15 +16,17 @@ const CellKernels<Real>& kernels(const InstructionSet& set, const Spec& spec) {
 double step_flops(const Spec& spec, const Size& size, index batch);
 
 // What one layer and direction has to do over `rows` rows of so many steps, the widest of which has
-// `batch`; `element`: bytes of one.
+// `batch`; `element`: bytes of one. Of `directions` and followers that may be processed at once.
 Work work_of(const Spec& spec, const Size& size, const Sizes& sizes, index element, index steps,
-             index rows, index batch, bool tokens, int directions, index layers);
-Machine this_machine(int threads);
+             index rows, index batch, bool tokens, int directions, std::vector<double> followers);
+Work work_for(const Spec& spec, const Size& size, const Sizes& sizes, index element,
+              const Sequences& sequences, bool tokens, int directions,
+              std::vector<double> followers);
 
-// Of `directions`, or `layers` from this one on, that may be processed at once.
-Plan plan_for(const Spec& spec, const Size& size, const Sizes& sizes, index element,
-              const Sequences& sequences, bool tokens, int threads, int directions,
-              index layers = 1);
+// Work::followers of a layer, upwards (step 1) or downwards (step -1).
+std::vector<double> costs_of_followers(const Spec& spec, index layer, index step, bool tokens);
+
+Machine this_machine(int threads);
 
 // A layer's input as rows that kernels can read, or tokens.
 template <class Real>
@@ -68,8 +70,9 @@ void run_forward(const CellKernels<Real>& k, const Plan& plan, const Sizes& size
                  const Forward<Real>& f, Lease& lease) {
   const ForwardPass<Real> pass(k, plan, sizes, f);
   if (plan.claims)
-    return lease.share(plan.threads(), plan.shares(), plan.wake,
-                       [&](int share) { pass.run(share_of(share, plan.shares(), plan.claims)); });
+    return lease.share(plan.threads(), plan.shares(), plan.wake, [&](int share, int) {
+      pass.run(share_of(share, plan.shares(), plan.claims));
+    });
   lease.run(plan.crews, plan.crew, [&](const Worker& me) { pass.run(me); });
 }
 

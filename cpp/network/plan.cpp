@@ -1,6 +1,7 @@
 #include "plan.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 namespace rnnfast {
 namespace {
@@ -65,10 +66,14 @@ Plan best_plan(const Work& work, const Machine& machine) {
   return best;
 }
 
-// Of a layer among several at once, each by the crews of `own`: all wait for their leaders at every
-// step, and the last begins when the others have had their lead. Where the caches of all threads
-// hold the weights of a layer and those of its own do not, few rows wait for them.
+// Of the layers' own time, for so many at once, each by the crews of `own`: the most expensive one
+// sets the pace, all wait for their leaders at every step, and the last begins when the others have
+// had their lead. Where the caches of all threads hold the weights of a layer and those of its own
+// do not, few rows wait for them.
 double wave_share(const Work& work, const Machine& machine, const Plan& own, int layers) {
+  const auto end = work.followers.begin() + layers - 1;
+  const double all = std::accumulate(work.followers.begin(), end, 1.0),
+               most = std::max(1.0, *std::max_element(work.followers.begin(), end));
   const index lead = work.batch == 1 ? wave_block : 1;
   const double delay = static_cast<double>((layers - 1) * lead) / static_cast<double>(work.steps);
   double share = own.share + meeting / work.step_flops + waking / total_flops(work);
@@ -76,7 +81,15 @@ double wave_share(const Work& work, const Machine& machine, const Plan& own, int
       work.weight_bytes > machine.cache_bytes * own.crew &&
       work.weight_bytes <= machine.cache_bytes * machine.threads)
     share *= 1.2;
-  return share * (1 + delay) / layers;
+  return share * (1 + delay) * most / all;
+}
+
+// What the layer's own weights and input decide.
+void complete(Plan& plan, const Work& work, const Machine& machine) {
+  // One row makes every weight serve a single multiply-add a step: better to read the input
+  // weights once for many steps. This decides about rounding, so that threads have no say in it.
+  plan.input_first = work.batch == 1 && work.steps > 1 && !work.tokens;
+  plan.prefetch = work.weight_bytes > machine.cache_bytes * plan.crew;
 }
 
 }  // namespace
@@ -104,7 +117,8 @@ Plan plan(const Work& work, const Machine& machine) {
     each.together = true;
     if (each.share < best.share) best = each;
   }
-  for (int layers = 2; layers <= std::min<index>(machine.threads, work.layers); ++layers) {
+  const auto most = static_cast<index>(work.followers.size()) + 1;
+  for (int layers = 2; layers <= std::min<index>(machine.threads, most); ++layers) {
     Machine part = machine;
     part.threads = machine.threads / layers;
     Plan each = best_plan(work, part);
@@ -116,11 +130,14 @@ Plan plan(const Work& work, const Machine& machine) {
     best.claims = static_cast<int>(std::min<index>(best.crew * claims_each, work.panels));
     best.wake = total_flops(work) > 2 * waking;
   }
-  // One row makes every weight serve a single multiply-add a step: better to read the input
-  // weights once for many steps. This decides about rounding, so that threads have no say in it.
-  best.input_first = work.batch == 1 && work.steps > 1 && !work.tokens;
-  best.prefetch = work.weight_bytes > machine.cache_bytes * best.crew;
+  complete(best, work, machine);
   return best;
+}
+
+Plan follow(const Plan& first, const Work& work, const Machine& machine) {
+  Plan plan = first;
+  complete(plan, work, machine);
+  return plan;
 }
 
 }  // namespace rnnfast

@@ -1,6 +1,8 @@
 // Who does what: how many threads a layer gets and how they share it.
 #pragma once
 
+#include <vector>
+
 #include "../contract.hpp"
 
 namespace rnnfast {
@@ -19,7 +21,9 @@ struct Work {
   bool tokens;
   int phases = 1;      // of a step, after each of which a crew meets
   int directions = 1;  // that may be processed at once
-  index layers = 1;    // the same, of layers alike: this one and those that read from it
+  // What layers take that may be processed at once with this one, of which each reads from the one
+  // before: relative to this one's own time, in their order.
+  std::vector<double> followers = {};
 };
 
 struct Machine {
@@ -31,7 +35,7 @@ struct Machine {
 struct Plan {
   int crews = 1;     // each owns rows and waits for no other
   int crew = 1;      // threads of one: each owns units and meets the others after every phase
-  bool input_first;  // the input product of all steps before the time loop
+  bool input_first;  // the input product of many steps before the first of them
   bool prefetch;     // the weights that a thread reads every step exceed its second-level cache
   bool together = false;  // both directions at once, each by such crews; else one after the other
   int layers =
@@ -52,5 +56,8 @@ double expected_share(const Work& work, const Machine& machine, int crews, int c
 
 // A pure function of the shape and the machine.
 Plan plan(const Work& work, const Machine& machine);
+
+// The plan of a layer that follows another one in what `first` has planned.
+Plan follow(const Plan& first, const Work& work, const Machine& machine);
 
 }  // namespace rnnfast

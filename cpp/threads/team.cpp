@@ -105,27 +105,30 @@ class Team {
     for (int i = 0; i < count; ++i) members_[i]->steps.store(0, std::memory_order_relaxed);
     post(count, job);
     job(worker(0));
+    const auto gone = [&] {  // a signal handler forked, and this is the child
+      poll();
+      return forked();
+    };
+    for (int i = 1; i < count && !forked(); ++i) wait_until_done(*members_[i], gone);
     if (watch.stopped() && forked()) return false;
     refuse_child();
-    for (int i = 1; i < count; ++i) wait_until_done(*members_[i]);
     return !stop_.load(std::memory_order_relaxed);
   }
 
-  void share(int count, int parts, bool wake, const std::function<void(int)>& job) {
+  void share(int count, int parts, bool wake, const PartJob& job) {
     refuse_child();
     if (!wake && Clock::now() - shared_ > close_calls) count = 1;
+    const auto part = [&](int i) { return static_cast<int>(index{parts} * i / count); };
     for (int i = 0; i < count; ++i)
-      members_[i]->parts.store(range(parts * i / count, parts * (i + 1) / count),
-                               std::memory_order_relaxed);
-    const std::function<void(const Worker&)> take = [&](const Worker& me) {
-      take_parts(me.member, count, job);
-    };
+      members_[i]->parts.store(range(part(i), part(i + 1)), std::memory_order_relaxed);
+    const auto take = [&](const Worker& me) { take_parts(me.member, count, job); };
+    const std::function<void(const Worker&)> work = std::ref(take);  // which allocates nothing
     crew_ = 1;
     count_.store(count, std::memory_order_relaxed);
-    post(count, take);
+    post(count, work);
     take_parts(0, count, job);
     for (int i = 1; i < count; ++i)
-      if (!revoke(*members_[i])) wait_until_done(*members_[i]);
+      if (!revoke(*members_[i])) wait_until_done(*members_[i], [] { return false; });
     if (!wake) shared_ = Clock::now();
   }
 
@@ -154,10 +157,10 @@ class Team {
   static bool revoke(Member& member) {
     return begin(member, member.jobs.load(std::memory_order_relaxed));
   }
-  static void wait_until_done(const Member& member) {
+  template <class Stop>
+  static void wait_until_done(const Member& member, Stop stop) {
     const unsigned job = member.jobs.load(std::memory_order_relaxed);
-    wait_for([&] { return member.done.load(std::memory_order_acquire) == job; },
-             [] { return false; });
+    wait_for([&] { return member.done.load(std::memory_order_acquire) == job; }, stop);
   }
 
   // Parts [first, end) in one word, so that they are taken from either end by one exchange.
@@ -174,10 +177,10 @@ class Team {
     }
   }
 
-  void take_parts(int member, int count, const std::function<void(int)>& job) {
+  void take_parts(int member, int count, const PartJob& job) {
     for (int k = 0; k < count; ++k) {
       auto& parts = members_[(member + k) % count]->parts;
-      for (int part; (part = take_part(parts, k == 0)) >= 0;) job(part);
+      for (int part; (part = take_part(parts, k == 0)) >= 0;) job(part, member);
     }
   }
 
@@ -329,11 +332,11 @@ void Lease::run(int crews, int crew, const std::function<void(const Worker&)>& j
   if (!finished) throw Interrupted();
 }
 
-void Lease::share(int threads, int parts, bool wake, const std::function<void(int)>& job) {
+void Lease::share(int threads, int parts, bool wake, const PartJob& job) {
   if (team_ && threads > 1)
     team_->share(std::min(threads, parts), parts, wake, job);
   else
-    for (int part = 0; part < parts; ++part) job(part);
+    for (int part = 0; part < parts; ++part) job(part, 0);
   if (watch_.stop()) throw Interrupted();
 }
 
@@ -348,7 +351,7 @@ void Lease::parallel(index n, double cost, const std::function<void(index, index
   constexpr double worth_waking = 200e3;
   const int count = static_cast<int>(std::min<index>(
       static_cast<double>(n) * cost < worth_waking ? 1 : threads_, std::max<index>(n, 1)));
-  share(count, count, true, [&](int part) { job(n * part / count, n * (part + 1) / count); });
+  share(count, count, true, [&](int part, int) { job(n * part / count, n * (part + 1) / count); });
 }
 
 }  // namespace rnnfast

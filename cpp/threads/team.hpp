@@ -29,6 +29,8 @@ class Watch {
   bool stopped_ = false;
 };
 
+using PartJob = std::function<void(int part, int thread)>;
+
 // A claim on the team for the length of one library call. A call that finds the team busy with
 // another caller's work gets no helpers and runs on its own thread; results are the same.
 class Lease {
@@ -46,12 +48,12 @@ class Lease {
   // The same on crews · crew threads, of which those of a crew meet each other.
   void run(int crews, int crew, const std::function<void(const Worker&)>& job);
 
-  // Runs job(0) … job(parts - 1), each once and in any order, on up to `threads` threads. They
-  // claim the parts one by one, and the caller does what no worker has begun: one that comes late
-  // costs nothing. Nearly the same thread gets the same parts whenever it is asked for as many.
-  // Workers that sleep are woken where that is worthwhile, or where calls follow each other
-  // closely.
-  void share(int threads, int parts, bool wake, const std::function<void(int part)>& job);
+  // Runs job(part, thread) for all parts, each once and in any order, on up to `threads` threads,
+  // which are numbered. They claim the parts one by one, and the caller does what no worker has
+  // begun: one that comes late costs nothing. Asked again for as many parts, a thread gets nearly
+  // the same ones. Workers that sleep are woken where that is worthwhile, or where calls follow
+  // each other closely. Looks for Ctrl-C at the end alone: parts are short.
+  void share(int threads, int parts, bool wake, const PartJob& job);
 
   // Cuts 0 … n - 1 into one range for each thread where n · cost (in floating-point operations or
   // bytes) is worth waking them.

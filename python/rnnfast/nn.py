@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 from . import _core
 from .flat import Array, FlatParameters, check_buffer
 
-_FEW_ROWS = 8  # of a product: for more of them the kernels pay, which copy the weights first
+_FEW_ROWS = 16  # of a product: for more of them the kernels pay, which copy the weights first
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +130,8 @@ class Dense(FlatParameters):
         x : numpy.ndarray
             (..., I) numbers.
         out : numpy.ndarray, optional
-            (N, O) contiguous array of this layer's dtype that receives the rows of the result.
+            (N, O) contiguous array of this layer's dtype, apart from `x` and the parameters, that
+            receives the rows of the result.
 
         Returns
         -------
@@ -145,6 +146,7 @@ class Dense(FlatParameters):
         rows = self._rows("x", x, self.in_features)
         if out is not None:
             check_buffer("dense: out", out, (len(rows), self.out_features), self.dtype)
+            _check_apart("dense: out", out, x=rows, parameters=self.flat)
         y = np.empty((len(rows), self.out_features), self.dtype) if out is None else out
         weight, bias = self.parameters["weight"], self.parameters.get("bias")
         if len(rows) > _FEW_ROWS:
@@ -217,9 +219,13 @@ class Dense(FlatParameters):
             return DenseGradients(None, views, out)
         if dx is not None:
             check_buffer("dense: dx", dx, tape.x.shape, self.dtype)
+            _check_apart("dense: dx", dx, dy=rows, parameters=self.flat)
         else:
             dx = np.empty_like(tape.x)
-        _core.dense_input_gradient(rows, self.parameters["weight"], dx, None)
+        if len(rows) > _FEW_ROWS:
+            _core.dense_input_gradient(rows, self.parameters["weight"], dx, None)
+        else:
+            np.matmul(rows, self.parameters["weight"], out=dx)
         return DenseGradients(dx.reshape(tape.shape), views, out)
 
 
@@ -332,6 +338,13 @@ def _require_array(what: str, array: Array, kinds: str, expected: str) -> None:
         raise ValueError(f"{what} has dtype {array.dtype}, expected {expected}")
 
 
+def _check_apart(what: str, assigned: Array, **read: Array) -> None:
+    """Refuse to write over what is read."""
+    for name, array in read.items():
+        if np.may_share_memory(assigned, array):
+            raise ValueError(f"{what} shares memory with {name}, expected another buffer")
+
+
 def softmax(logits: Array) -> Array:
     """Probabilities of classes.
 
@@ -376,7 +389,7 @@ def cross_entropy(
         (V,) how much a target of each class counts, at least 0; all alike by default.
     out : numpy.ndarray, optional
         Contiguous array like `logits` that receives the gradient; may be `logits` itself, where
-        that is contiguous.
+        that is contiguous, but no other part of its memory.
 
     Returns
     -------
@@ -396,6 +409,8 @@ def cross_entropy(
     _check_targets(logits, targets)
     if out is not None:
         check_buffer("cross_entropy: out", out, logits.shape, logits.dtype)
+        if out.ctypes.data != logits.ctypes.data:
+            _check_apart("cross_entropy: out", out, logits=logits)
     classes = logits.shape[-1]
     _check_range(targets, classes, ignore_index)
     counts = _counts(targets.reshape(-1), classes, ignore_index, weight)

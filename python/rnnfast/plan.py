@@ -26,12 +26,12 @@ class LayerPlan:
     ----------
     crews, crew : int
         The threads of a direction form `crews` crews of `crew` threads. A crew owns rows of the
-        batch and waits for no other; its members own units and meet after every step, and within
-        it where a cell has a second product of the first one's result.
+        batch and waits for no other; its members own units and meet after every step (but see
+        `claims`), and within it where a cell has a second product of the first one's result.
     claims : int
-        Where not 0, of a single step: its units are cut into so many shares, which the members of
-        a crew claim one by one. Nobody meets, so that a thread that has lost its core delays only
-        the share it is at.
+        Where not 0, of a single step: the units are cut into so many shares for each crew's rows,
+        which all threads claim one by one. Nobody meets, so that a thread that has lost its core
+        delays only the share it is at.
     together : bool
         Both directions are processed at once, each by such crews; else one after the other, as in
         the training of a layer that recomputes.
@@ -41,7 +41,7 @@ class LayerPlan:
         the training of a layer with dropout or one that recomputes.
     input_first : bool
         The input product of all steps is formed before the first one, or of sixteen steps at a
-        time where the layer follows another; else within each.
+        time where several layers are processed at once; else within each.
     prefetch : bool
         The weights that a thread reads in a step exceed its second-level cache: it asks for them
         ahead.
@@ -111,13 +111,11 @@ class LayerPlan:
     def _crews(self) -> str:
         if self.crews * self.crew == 1:
             return "one thread"
+        if self.claims:
+            return f"{self.crews * self.crew} threads that claim {self.crews * self.claims} shares"
         if self.crew == 1:
             return f"{self.crews} threads with rows of their own, which never wait"
-        units = (
-            f"{self.crew} threads that claim units in {self.claims} shares"
-            if self.claims
-            else f"{self.crew} threads with units of their own, which meet after every step"
-        )
+        units = f"{self.crew} threads with units of their own, which meet after every step"
         return (
             units if self.crews == 1 else f"{self.crews} crews with rows of their own, of {units}"
         )

@@ -144,10 +144,13 @@ TEST(plan_lets_layers_follow_each_other) {
     for (index batch : {1, 2, 4, 16 * threads}) {
       Work work = lstm(128, batch);
       CHECK(plan(work, {threads, 1 << 20, 64}).layers == 1);
-      work.layers = 4;
+      work.followers = {1, 1, 1};
       const Plan p = plan(work, {threads, 1 << 20, 64});
-      CHECK(p.layers * p.threads() <= threads && p.layers <= work.layers);
+      CHECK(p.layers * p.threads() <= threads && p.layers <= 4);
       CHECK((p.layers > 1) == (batch <= 4));
+      work.followers = {0.01};  // which would wait for the first one all the time
+      CHECK(plan(work, {threads, 1 << 20, 64}).layers == 1);
+      work.followers = {1, 1, 1};
       work.step_flops = 10;
       CHECK(plan(work, {threads, 1 << 20, 64}).layers == 1);
     }

@@ -108,7 +108,9 @@ TEST(team_does_every_part_once) {
       for (bool wake : {false, true})
         for (int again = 0; again < 200; ++again) {
           std::vector<int> done(parts, 0);
-          lease.share(threads, parts, wake, [&](int part) { ++done[part]; });
+          lease.share(threads, parts, wake, [&](int part, int thread) {
+            done[part] += thread >= 0 && thread < threads ? 1 : 100;
+          });
           for (int n : done) CHECK(n == 1);
         }
   }
@@ -121,7 +123,7 @@ TEST(team_takes_over_the_parts_of_late_workers) {
   const auto caller = std::this_thread::get_id();
   for (int again = 0; again < 20; ++again) {
     std::atomic<int> left{parts}, others{0};
-    lease.share(threads, parts, true, [&](int) {
+    lease.share(threads, parts, true, [&](int, int) {
       --left;
       if (std::this_thread::get_id() == caller) return;
       ++others;
@@ -138,7 +140,7 @@ TEST(team_wakes_nobody_for_a_small_share) {
   for (int again = 0; again < 5; ++again) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
     int others = 0;
-    lease.share(2, 8, false, [&](int) { others += std::this_thread::get_id() != caller; });
+    lease.share(2, 8, false, [&](int, int) { others += std::this_thread::get_id() != caller; });
     CHECK(others == 0);
   }
 }
@@ -149,7 +151,7 @@ TEST(team_mixes_runs_and_shares) {
   std::atomic<long> parts{0};
   for (int i = 0; i < 5000; ++i) {
     lease.run(3, [&](const Worker& me) { sum[me.index] += i; });
-    lease.share(3, 5, i % 2, [&](int part) { parts += part; });
+    lease.share(3, 5, i % 2, [&](int part, int) { parts += part; });
   }
   for (long s : sum) CHECK(s == 4999L * 5000 / 2);
   CHECK(parts == 5000 * 10);
@@ -206,6 +208,17 @@ TEST(team_stops_when_told) {
     lease.run(1, count, [&](const Worker& me) { runs[me.index] = me.finish_step(); });
     for (int n : runs) CHECK(n == 1);
   }
+}
+
+// The caller's own part may end long before the others'.
+TEST(team_stops_while_the_caller_waits) {
+  Lease lease(3, always);
+  CHECK_THROWS(lease.run(3,
+                         [&](const Worker& me) {
+                           while (me.index && me.proceed(me.team, me.member)) {
+                           }
+                         }),
+               Interrupted);
 }
 
 pid_t child;

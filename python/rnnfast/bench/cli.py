@@ -123,6 +123,10 @@ def command(
     if rounds is not None:
         effort = Effort(seconds=0.0, least=rounds, most=rounds)
     if torch:
+        if batch or input_size or hidden_size or dtype is not Dtype.FLOAT32 or not peers:
+            raise ValueError(
+                "--torch has models of its own, expected no sizes, no --dtype and no --no-peers"
+            )
         with _instruction_set(isa):
             _measure_torch(Console(), threads or rnnfast.get_num_threads(), effort, out)
         return

@@ -29,7 +29,7 @@ app = typer.Typer(help="Train a model.", no_args_is_help=True)
 def _parameters(kind: type[System]) -> Parameters:
     out = Path(f"{kind.kind}.safetensors")
     preset = [option("preset", str | None, None, help=_presets(kind))]
-    threads = "Of the recurrent kernels. Default: one for each core."
+    threads = "Threads to compute with. Default: one for each core."
     every = "Seconds between checkpoints. Default: 60."
     plot = "Whether to draw curves and pictures beside --out. Default: yes."
     return [

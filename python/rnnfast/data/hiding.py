@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,21 +41,24 @@ class Hiding:
         ValueError
             If the vocabulary has no unknown character.
         """
+        if not (self.characters or self.words):
+            return
         if vocabulary.unknown is None:
             raise ValueError("hide: the vocabulary has no unknown character, expected an open one")
         hidden = np.zeros(tokens.shape, bool)
         if self.characters:
             hidden |= rng.random(tokens.shape, np.float32) < self.characters
         if self.words:
-            space = _spaces(vocabulary)[tokens]
+            space = _spaces(vocabulary.characters, len(vocabulary))[tokens]
             word = np.cumsum(space, axis=0, dtype=np.intp)
             chosen = rng.random((len(tokens) + 1, tokens.shape[1]), np.float32) < self.words
             hidden |= np.take_along_axis(chosen, word, axis=0) & ~space
         tokens[hidden] = vocabulary.unknown
 
 
-def _spaces(vocabulary: Vocabulary) -> NDArray[np.bool_]:
-    """Tell which tokens are white space."""
-    spaces = np.zeros(len(vocabulary), bool)
-    spaces[: len(vocabulary.characters)] = [c.isspace() for c in vocabulary.characters]
+@lru_cache(maxsize=8)
+def _spaces(characters: str, size: int) -> NDArray[np.bool_]:
+    """Tell which of so many tokens are white space."""
+    spaces = np.zeros(size, bool)
+    spaces[: len(characters)] = [c.isspace() for c in characters]
     return spaces
