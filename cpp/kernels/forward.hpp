@@ -4,9 +4,9 @@
 //   1. acc = bias (or the input product made beforehand, or what the first phase left)
 //   2. acc += W_ih x_t        (tokens: the row of W_ih that the token names)
 //   3. acc += W_hh h_{t-1}    (second phase: its own matrix and operand)
-//   4. the cell's pointwise `finish` writes h_t, c_t and what BPTT needs, for which `expect` has
-//      asked before the products began; there is one copy of it, so that no two of its callers round
-//      differently
+//   4. the cell's pointwise `finish` writes h_t, c_t and what BPTT needs; `expect` has asked for
+//      their memory before the products began
+// There is one copy of `finish`, so that no two of its callers round differently.
 // Sums run over k upwards whatever the tile, so a row's result depends on that row alone.
 #pragma once
 
