@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any
@@ -108,13 +109,13 @@ def _trace(spec: Spec, inputs: Inputs) -> Result | None:
 class Bridged(torch.nn.Module):
     """A recurrent module whose weights lie in one buffer, where nothing forbids that."""
 
+    @abstractmethod
     def _names(self) -> Sequence[str]:
         """Names of the weights, in the compiled layer's order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _spec(self, packed: bool) -> Spec:
         """Options of a call made now."""
-        raise NotImplementedError
 
     def _weights(self) -> list[Tensor]:
         parameters: dict[str, Any] = self._parameters
@@ -173,9 +174,9 @@ class Bridged(torch.nn.Module):
         if is_eager() and dtype in DTYPES and _fits(self._spec(False), weights, dtype):
             self._settle(weights)
 
+    @abstractmethod
     def _autocast_type(self, given: torch.dtype, packed: bool) -> torch.dtype:
         """Tell the type of results under autocast, from that of the state or the input."""
-        raise NotImplementedError
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]

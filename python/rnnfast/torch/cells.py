@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +16,9 @@ from .surroundings import runs_as_it_is
 class _Cell(Bridged, torch.nn.modules.rnn.RNNCellBase):
     """What calls PyTorch's own forward wherever rnnfast does not compute."""
 
+    @abstractmethod
     def _mode(self) -> str:
-        raise NotImplementedError
+        """Name the kind of cell, as `Spec.mode`."""
 
     def _names(self) -> Sequence[str]:
         weights = ("weight_ih", "weight_hh")
