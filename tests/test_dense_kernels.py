@@ -116,6 +116,8 @@ def test_results_may_not_overwrite_what_is_read(rng):
         _, tape = dense.forward(rows)
         with pytest.raises(ValueError, match="dense: dx shares memory with dy"):
             dense.backward(tape, rows, dx=rows)
+        with pytest.raises(ValueError, match="dense: out shares memory with parameters"):
+            dense.backward(tape, rows, out=dense.flat)
     with pytest.raises(ValueError, match="cross_entropy: out shares memory with logits"):
         cross_entropy(x[:-1], np.zeros(29, int), out=x[1:])
 

@@ -1,8 +1,5 @@
 #include "dense.hpp"
 
-#include <initializer_list>
-#include <utility>
-
 #include "../network/dense.hpp"
 #include "arrays.hpp"
 #include "gil.hpp"
@@ -41,12 +38,10 @@ void by_type(const py::array& a, Work work) {
   is_single(py::str(a.dtype())) ? work(float{}) : work(double{});
 }
 
-// One that is written, apart from those that are read.
 template <class Real>
-Real* assigned(const char* name, py::array& a, const std::vector<index>& shape, const char* meaning,
-               std::initializer_list<std::pair<const char*, py::array>> read) {
+Real* assigned(const char* name, py::array& a, const std::vector<index>& shape,
+               const char* meaning) {
   data_of<Real>(name, a, shape, meaning);
-  for (const auto& [other, array] : read) expect_apart("dense", name, a, other, array);
   return static_cast<Real*>(a.mutable_data());
 }
 
@@ -60,13 +55,10 @@ void dense_forward(const py::array& x, const py::array& weight, py::handle bias,
     using Real = decltype(zero);
     const Real* from = data_of<Real>("x", x, {s.rows, s.in}, "(N, I)");
     const Real* w = data_of<Real>("weight", weight, {s.out, s.in}, "(O, I)");
-    Real* to = assigned<Real>("y", y, {s.rows, s.out}, "(N, O)", {{"x", x}, {"weight", weight}});
-    const Real* b = nullptr;
-    if (!bias.is_none()) {
-      const auto array = py::cast<py::array>(bias);
-      b = data_of<Real>("bias", array, {s.out}, "(O,)");
-      expect_apart("dense", "y", y, "bias", array);
-    }
+    Real* to = assigned<Real>("y", y, {s.rows, s.out}, "(N, O)");
+    const Real* b = bias.is_none()
+                        ? nullptr
+                        : data_of<Real>("bias", py::cast<py::array>(bias), {s.out}, "(O,)");
     without_gil(threads, [&](Lease& lease) {
       rnnfast::dense_forward(s.rows, s.in, s.out, from, w, b, to, lease);
     });
@@ -81,7 +73,7 @@ void dense_input_gradient(const py::array& dy, const py::array& weight, py::arra
     using Real = decltype(zero);
     const Real* from = data_of<Real>("dy", dy, {s.rows, s.out}, "(N, O)");
     const Real* w = data_of<Real>("weight", weight, {s.out, s.in}, "(O, I)");
-    Real* to = assigned<Real>("dx", dx, {s.rows, s.in}, "(N, I)", {{"dy", dy}, {"weight", weight}});
+    Real* to = assigned<Real>("dx", dx, {s.rows, s.in}, "(N, I)");
     without_gil(threads, [&](Lease& lease) {
       rnnfast::dense_input_gradient(s.rows, s.in, s.out, from, w, to, lease);
     });
@@ -96,7 +88,7 @@ void dense_weight_gradient(const py::array& dy, const py::array& x, py::array dw
     using Real = decltype(zero);
     const Real* left = data_of<Real>("dy", dy, {s.rows, s.out}, "(N, O)");
     const Real* right = data_of<Real>("x", x, {s.rows, s.in}, "(N, I)");
-    Real* to = assigned<Real>("dweight", dweight, {s.out, s.in}, "(O, I)", {{"dy", dy}, {"x", x}});
+    Real* to = assigned<Real>("dweight", dweight, {s.out, s.in}, "(O, I)");
     without_gil(threads, [&](Lease& lease) {
       rnnfast::dense_weight_gradient(s.rows, s.in, s.out, left, right, to, lease);
     });
@@ -111,10 +103,8 @@ void softmax(const py::array& x, const py::array& scales, py::array y, py::array
     using Real = decltype(zero);
     const Real* from = data_of<Real>("x", x, {rows, columns}, "(N, V)");
     const Real* factors = data_of<Real>("scales", scales, {rows}, "(N,)");
-    Real* to = assigned<Real>("y", y, {rows, columns}, "(N, V)", {{"scales", scales}});
-    if (to != from) expect_apart("dense", "y", y, "x", x);
-    Real* found = assigned<Real>("norms", norms, {rows, 2}, "(N, 2)",
-                                 {{"x", x}, {"y", y}, {"scales", scales}});
+    Real* to = assigned<Real>("y", y, {rows, columns}, "(N, V)");
+    Real* found = assigned<Real>("norms", norms, {rows, 2}, "(N, 2)");
     without_gil(threads, [&](Lease& lease) {
       rnnfast::softmax(rows, columns, from, factors, to, found, lease);
     });

@@ -7,7 +7,7 @@
 namespace rnnfast {
 
 // Matrices are C-contiguous and of one type, float32 or float64, else ValueError. The last matrix
-// is assigned; it shares no memory with the others.
+// is assigned; the caller sees to it that it shares no memory with the others.
 void dense_forward(const pybind11::array& x, const pybind11::array& weight, pybind11::handle bias,
                    pybind11::array y, pybind11::handle num_threads);
 void dense_input_gradient(const pybind11::array& dy, const pybind11::array& weight,

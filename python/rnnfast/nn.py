@@ -211,6 +211,7 @@ class Dense(FlatParameters):
         if out is None:
             out = np.empty_like(self.flat)
         self._check_buffer("out", out)
+        _check_apart("dense: out", out, x=tape.x, dy=rows, parameters=self.flat)
         views = self._views(out)
         _core.dense_weight_gradient(rows, tape.x, views["weight"], None)
         if self.bias:
