@@ -8,7 +8,7 @@
 #include <string>
 #include <utility>
 
-#include "../network/engine.hpp"
+#include "../network/kept.hpp"
 #include "arrays.hpp"
 #include "gil.hpp"
 
@@ -53,7 +53,7 @@ class LayerOf final : public PyLayer {
 
   py::tuple forward(py::handle parameters, py::handle x, py::handle state, py::handle lengths,
                     py::handle reset, bool record, uint64_t seed, py::handle num_threads,
-                    py::handle packed) const override {
+                    py::handle weights) const override {
     const int threads = thread_count_or_default(num_threads);
     if (record && spec_.compute == Compute::int8)
       throw py::value_error(std::string(name()) + ": int8 is for inference, it records nothing");
@@ -68,10 +68,18 @@ class LayerOf final : public PyLayer {
     }
     auto y = new_array<Real>(in.extent.shape(spec_.width()));
     NewState final(spec_, in.extent);
-    const auto call = forward_call(parameters, packed, in, initial, y, final);
+    auto* cache = py::isinstance<PyWeightCache>(weights) ? weights.cast<PyWeightCache*>() : nullptr;
+    auto call = forward_call(parameters, cache ? py::none() : weights, in, initial, y, final);
+    if (record || !worth_keeping(order->rows())) cache = nullptr;
+    auto kept = cache ? kept_in(*cache) : nullptr;
     without_gil(threads, [&](Lease& lease) {
+      if (cache) {
+        kept = keep(spec_, call.parameters, std::move(kept), lease);
+        call.packed = &kept->packed;
+      }
       rnnfast::forward(spec_, call, *order, record ? &tape->tape : nullptr, lease);
     });
+    if (cache) *cache = {serial_, std::move(kept)};
     if (!record) return py::make_tuple(y, final.object(), py::none());
     y.attr("flags").attr("writeable") = false;  // the tape reads it
     tape->x = in.kept;
@@ -223,6 +231,11 @@ class LayerOf final : public PyLayer {
         .y = in.extent.rows(y.mutable_data(), spec_.width()),
         .final = final.data,
     };
+  }
+
+  std::shared_ptr<const KeptWeights<Real>> kept_in(const PyWeightCache& cache) const {
+    if (cache.layer != serial_) return nullptr;
+    return std::static_pointer_cast<const KeptWeights<Real>>(cache.kept);
   }
 
   // A handle, not a pointer in the signature: pybind11 takes 0.6 µs to turn None into null.

@@ -20,9 +20,16 @@ class PyTape {
   virtual index bytes() const = 0;
 };
 
+// Weights as they were when they were packed.
 class PyPacked {
  public:
   virtual ~PyPacked() = default;
+};
+
+// What the last call that was given it has packed, of whatever layer.
+struct PyWeightCache {
+  uint64_t layer = 0;
+  std::shared_ptr<const void> kept;  // KeptWeights of the layer's type
 };
 
 class PyLayer {
@@ -30,10 +37,11 @@ class PyLayer {
   virtual ~PyLayer() = default;
   // [(name, shape, offset)]
   virtual py::list parameters() const = 0;
-  // (y, state, tape or None); parameters are not read, and may be None, where `packed` is given
+  // (y, state, tape or None). `weights`: None, a PyWeightCache, or a PyPacked, beside which
+  // parameters are not read and may be None.
   virtual py::tuple forward(py::handle parameters, py::handle x, py::handle state,
                             py::handle lengths, py::handle reset, bool record, uint64_t seed,
-                            py::handle num_threads, py::handle packed) const = 0;
+                            py::handle num_threads, py::handle weights) const = 0;
   // (dx or None, dstate, dparameters: `out`, or new where that is None)
   virtual py::tuple backward(py::array parameters, PyTape& tape, py::handle dy, py::handle dstate,
                              py::handle out, bool input_gradient, py::handle num_threads) const = 0;

@@ -69,6 +69,7 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("dropout_seed", &PyTape::dropout_seed)
       .def_property_readonly("nbytes", &PyTape::bytes);
   py::class_<PyPacked>(m, "Packed");  // NOLINT(bugprone-unused-raii)
+  py::class_<PyWeightCache>(m, "WeightCache").def(py::init<>());
   py::class_<PyLayer>(m, "Layer")
       .def(py::init([](const std::string& cell, const std::string& dtype, index input_size,
                        index hidden_size, index num_layers, bool bias, bool batch_first,
@@ -86,7 +87,7 @@ PYBIND11_MODULE(_core, m) {
       .def("parameters", &PyLayer::parameters)
       .def("forward", &PyLayer::forward, py::arg("parameters"), py::arg("x"), py::arg("state"),
            py::arg("lengths"), py::arg("reset"), py::arg("record"), py::arg("seed"),
-           py::arg("num_threads"), py::arg("packed"))
+           py::arg("num_threads"), py::arg("weights"))
       .def("backward", &PyLayer::backward, py::arg("parameters"), py::arg("tape"), py::arg("dy"),
            py::arg("dstate"), py::arg("out"), py::arg("input_gradient"), py::arg("num_threads"))
       .def("step", &PyLayer::step, py::arg("parameters"), py::arg("x"), py::arg("state"),

@@ -229,6 +229,18 @@ void tile_sums(const Forward<Real>& f, const PhasePlan<Phase>& plan, const Place
   add_products(f, plan, at, panel, acc, ahead);
 }
 
+// Asks for the input product that a thread adds to next, after panel number i of its walk: the one
+// of the next panel, or of the same one in the next step, which walks back.
+template <class Phase, class Real>
+void expect_product(const Forward<Real>& f, const Walk& walk, long i, index p, index b) {
+  const bool ends = i + 1 == walk.panels.end;
+  if (!f.input || (ends && p + 1 == f.time.steps)) return;
+  const index row = f.time.offset[f.time.time(p + ends)] + b;
+  const Real* next =
+      input_row(f.input, f.time.total(), walk.at(ends ? i : i + 1), row, Phase::x.count);
+  for (int v = 0; v < Phase::x.count; ++v) fetch(next + v * lanes<Real>);
+}
+
 // What the rows of a step read.
 template <class Real>
 struct StepRows {
@@ -293,7 +305,10 @@ void forward_row(const Forward<Real>& f, const PhasePlan<Phase>& plan, const Wal
     for (long i = 0; i < count; ++i) {
       const long panel = walk.at(first + i);
       const Real* w = f.packed ? packed + panel * plan.panel_size() : nullptr;
-      if constexpr (Phase::x.count) expect_input(f, p + 1, {b, b + 1}, walk.panels, first + i);
+      if constexpr (Phase::x.count) {
+        expect_input(f, p + 1, {b, b + 1}, walk.panels, first + i);
+        expect_product<Phase>(f, walk, first + i, p, b);
+      }
       Ahead ahead(w);
       tile_sums<Phase>(f, plan, step.place(f, t, b, 1, panel), w, acc + i * width, ahead);
     }

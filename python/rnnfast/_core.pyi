@@ -13,6 +13,9 @@ class Tape:
 
 class Packed: ...
 
+class WeightCache:
+    def __init__(self) -> None: ...
+
 class Layer:
     def __init__(
         self,
@@ -42,7 +45,7 @@ class Layer:
         record: bool,
         seed: int,
         num_threads: int | None,
-        packed: Packed | None,
+        weights: Packed | WeightCache | None,
     ) -> tuple[_Array, Any, Tape | None]: ...
     def backward(
         self,

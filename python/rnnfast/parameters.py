@@ -25,6 +25,7 @@ class Parametrized(Options, FlatParameters):
         super().__init__(*options, **own_options)
         self.rng = self._generator(rng)
         self._make_core()
+        self._cache = _core.WeightCache()
         size = sum(int(np.prod(shape)) for _, shape, _ in self._layout)
         bound = 1 / np.sqrt(self.hidden_size)
         flat = np.empty(size, self.dtype)
@@ -52,10 +53,11 @@ class Parametrized(Options, FlatParameters):
     # Copies and pickles: the compiled half is made anew.
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        return {key: value for key, value in state.items() if key not in ("_core", "_layout")}
+        compiled = ("_core", "_layout", "_cache")
+        return {key: value for key, value in super().__getstate__().items() if key not in compiled}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._make_core()
+        self._cache = _core.WeightCache()
         super().__setstate__(state)

@@ -78,7 +78,7 @@ def run(call: Call, inputs: Inputs, record: bool) -> tuple[Tensor, State, Record
         record or spec.dropout > 0,  # outputs are dropped in recorded calls alone
         seed,
         torch.get_num_threads(),
-        None,
+        None if flat is None else flat.cache,
     )
     if packing is not None:
         y = torch.from_numpy(packing.pack(y_array))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 import torch
 
+from rnnfast import _core
 from rnnfast.flat import Array
 
 from .arrays import Tensor, as_array
@@ -24,6 +25,7 @@ class Flat:
     array: Array
     pointer: int
     cuts: tuple[tuple[int, int, tuple[int, ...]], ...]  # each weight's begin, end and shape
+    cache: _core.WeightCache = field(default_factory=_core.WeightCache)
 
     def holds(self, weights: Sequence[Tensor]) -> bool:
         """Tell whether the weights are the views still; a storage may also have moved."""

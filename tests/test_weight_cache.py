@@ -1,0 +1,95 @@
+"""Weights packed for one call of a layer serve the next ones, until the parameters change."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rnnfast
+from cases import VARIANTS, build, forced, pair
+
+
+def pickled(layer: Any) -> Any:
+    return pickle.loads(pickle.dumps(layer))
+
+
+def draw(rng: np.random.Generator, variant: str, **options: Any) -> tuple[Any, np.ndarray]:
+    layer = build(rnnfast, variant, 19, 35, 2, bidirectional=True, **options)
+    return layer, rng.standard_normal((7, 1, 19)).astype(layer.dtype)
+
+
+def assert_right(layer: Any, x: np.ndarray) -> None:
+    """Compare with a training pass, which packs the weights each time."""
+    (y, state), (wanted, wanted_state, _) = layer(x), layer.forward(x)
+    assert np.array_equal(y, wanted, equal_nan=True)
+    for part, wanted_part in zip(pair(state), pair(wanted_state), strict=True):
+        assert np.array_equal(part, wanted_part, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_changed_parameters_are_seen(
+    variant: str, dtype: str, isa: str, rng: np.random.Generator
+) -> None:
+    layer, x = draw(rng, variant, dtype=dtype)
+    for _ in range(2):
+        assert_right(layer, x)
+    for place in (0, layer.flat.size // 2, layer.flat.size - 1):
+        layer.flat[place] += 0.5
+        assert_right(layer, x)
+
+
+def test_parameters_that_come_back(rng: np.random.Generator) -> None:
+    layer, x = draw(rng, "lstm")
+    first, flat = layer(x)[0], layer.flat.copy()
+    layer.flat[:] = 0
+    layer(x)
+    layer.load_state_dict({k: v.copy() for k, v in layer.state_dict().items()})
+    layer.flat[:] = flat
+    assert np.array_equal(layer(x)[0], first)
+
+
+def test_nan_in_parameters(rng: np.random.Generator) -> None:
+    layer, x = draw(rng, "lstm")
+    layer.flat[0] = np.nan
+    for _ in range(2):
+        assert np.isnan(layer(x)[0]).any()
+    layer.flat[0] = 0
+    assert np.isfinite(layer(x)[0]).all()
+
+
+def test_instruction_set_that_changes(rng: np.random.Generator) -> None:
+    layer, x = draw(rng, "gru")
+    for isa in rnnfast._core.isas() * 2:
+        with forced(isa):
+            assert_right(layer, x)
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, pickled])
+def test_copies_keep_weights_of_their_own(again: Any, rng: np.random.Generator) -> None:
+    layer, x = draw(rng, "gru")
+    before = layer(x)[0]
+    other = again(layer)
+    assert np.array_equal(other(x)[0], before)
+    other.flat[0] += 0.5
+    assert_right(other, x)
+    assert_right(layer, x)
+
+
+def test_long_calls_keep_nothing(rng: np.random.Generator) -> None:
+    layer = rnnfast.LSTM(3, 5)
+    x = rng.standard_normal((2049, 1, 3), dtype=np.float32)
+    for rows in (2049, 2048, 2049):
+        layer.flat[0] += 0.5
+        assert_right(layer, x[:rows])
+
+
+def test_no_steps_at_all(rng: np.random.Generator) -> None:
+    layer, x = draw(rng, "lstm")
+    y, _ = layer(x, lengths=[0])
+    assert not y.any()
+    assert_right(layer, x)
