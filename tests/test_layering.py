@@ -264,6 +264,7 @@ OPTIONAL: dict[str, dict[str, bool]] = {
         "torch/surroundings": True,
         "torch/swapping": True,
         "torch/tapes": True,
+        "torch/threads": True,
         "torch/weights": True,
     },
     "onnx": {

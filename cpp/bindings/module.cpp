@@ -119,6 +119,16 @@ PYBIND11_MODULE(_core, m) {
   m.def(
       "set_num_threads", [](const py::object& n) { set_default_threads(as_thread_count(n)); },
       py::arg("num_threads"), set_num_threads_doc);
+  // Addresses of GOMP_parallel, omp_get_thread_num and omp_get_num_threads.
+  m.def(
+      "use_openmp",
+      [](uintptr_t parallel, uintptr_t thread_num, uintptr_t num_threads) {
+        // Never destroyed, like the team.
+        use_openmp(new OpenMP{reinterpret_cast<decltype(OpenMP::parallel)>(parallel),
+                              reinterpret_cast<decltype(OpenMP::thread_num)>(thread_num),
+                              reinterpret_cast<decltype(OpenMP::num_threads)>(num_threads)});
+      },
+      py::arg("parallel"), py::arg("thread_num"), py::arg("num_threads"));
   m.def("activation", activation, py::arg("name"), py::arg("x"));
   m.def("measure_fma_peak", measure_fma_peak, py::arg("dtype"), py::arg("num_threads"),
         py::arg("seconds"));

@@ -93,8 +93,11 @@ class Team {
       members_.pop_back();
       break;
     }
-    return std::min<int>(count, static_cast<int>(members_.size()));
+    reserved_ = std::min<int>(count, static_cast<int>(members_.size()));
+    return reserved_;
   }
+
+  void use(const OpenMP* runtime) { openmp_.store(runtime, std::memory_order_release); }
 
   bool run(int count, int crew, const std::function<void(const Worker&)>& job, Watch& watch) {
     refuse_child();
@@ -103,12 +106,14 @@ class Team {
     stop_.store(false, std::memory_order_relaxed);
     count_.store(count, std::memory_order_relaxed);
     for (int i = 0; i < count; ++i) members_[i]->steps.store(0, std::memory_order_relaxed);
-    post(count, job);
-    job(worker(0));
     const auto gone = [&] {  // a signal handler forked, and this is the child
       poll();
       return forked();
     };
+    if (in_region(count, [&](int i) { job(worker(i)); }, gone))
+      return !stop_.load(std::memory_order_relaxed);
+    post(count, job);
+    job(worker(0));
     for (int i = 1; i < count && !forked(); ++i) wait_until_done(*members_[i], gone);
     if (watch.stopped() && forked()) return false;
     refuse_child();
@@ -121,6 +126,8 @@ class Team {
     const auto part = [&](int i) { return static_cast<int>(index{parts} * i / count); };
     for (int i = 0; i < count; ++i)
       members_[i]->parts.store(range(part(i), part(i + 1)), std::memory_order_relaxed);
+    const auto never = [] { return false; };
+    if (wake && in_region(count, [&](int i) { take_parts(i, count, job); }, never)) return;
     const auto take = [&](const Worker& me) { take_parts(me.member, count, job); };
     const std::function<void(const Worker&)> work = std::ref(take);  // which allocates nothing
     crew_ = 1;
@@ -128,7 +135,8 @@ class Team {
     post(count, work);
     take_parts(0, count, job);
     for (int i = 1; i < count; ++i)
-      if (!revoke(*members_[i])) wait_until_done(*members_[i], [] { return false; });
+      if (!revoke(*members_[i])) wait_until_done(*members_[i], never);
+    job_ = nullptr;
     if (!wake) shared_ = Clock::now();
   }
 
@@ -140,6 +148,40 @@ class Team {
     alignas(128) std::atomic<index> steps{0};
     alignas(128) std::atomic<uint64_t> parts{0};  // a range() of those of share()
   };
+
+  // Calls body(i) for i < count on the threads of the OpenMP runtime and waits until stop(); false,
+  // and no call, where there is no runtime or it has too few, as inside a region of the caller's.
+  // The region has all threads that were reserved: a runtime that is asked for fewer than before
+  // ends the others.
+  template <class Body, class Stop>
+  bool in_region(int count, const Body& body, const Stop& stop) {
+    const OpenMP* runtime = openmp_.load(std::memory_order_acquire);
+    if (!runtime) return false;
+    struct Region {
+      Team& team;
+      const OpenMP& runtime;
+      const Body& body;
+      const Stop& stop;
+      int count;
+      std::atomic<int> left;
+      bool entered;
+    } region{*this, *runtime, body, stop, count, count - 1, false};
+    const auto enter = [](void* data) {
+      auto& r = *static_cast<Region*>(data);
+      const int i = r.runtime.thread_num();
+      if (r.runtime.num_threads() < r.count || i >= r.count) return;
+      r.body(i);
+      if (i > 0) {
+        r.left.fetch_sub(1, std::memory_order_release);
+        return;
+      }
+      r.entered = true;
+      wait_for([&] { return r.left.load(std::memory_order_acquire) == 0; }, r.stop);
+      r.team.refuse_child();  // here: nobody else would come to the end of a child's region
+    };
+    runtime->parallel(enter, &region, static_cast<unsigned>(reserved_), 0);
+    return region.entered;
+  }
 
   void post(int count, const std::function<void(const Worker&)>& job) {
     job_ = &job;
@@ -249,7 +291,9 @@ class Team {
   }
 
   std::atomic<bool> claimed_{false};
+  std::atomic<const OpenMP*> openmp_{nullptr};
   std::vector<std::unique_ptr<Member>> members_;
+  int reserved_ = 1;
   const std::function<void(const Worker&)>* job_ = nullptr;
   Watch* watch_ = nullptr;
   int crew_ = 1;
@@ -308,6 +352,8 @@ int default_threads() {
 }
 
 void set_default_threads(int threads) { default_count = threads; }
+
+void use_openmp(const OpenMP* runtime) { team().use(runtime); }
 
 void Lease::Release::operator()(Team* team) const { team->release(); }
 

@@ -1,5 +1,6 @@
-// The library's own threads. Workers spin briefly for the next job, then yield, then sleep, so
-// that calls a few milliseconds apart find them awake and an idle process uses no core.
+// The library's threads: its own, or those of an OpenMP runtime that serves the caller too. Own
+// workers spin briefly for the next job, then yield, then sleep, so that calls a few milliseconds
+// apart find them awake and an idle process uses no core.
 #pragma once
 
 #include <atomic>
@@ -73,6 +74,18 @@ class Lease {
 bool await(const std::atomic<index>& count, index n, const Worker& me);
 
 struct Interrupted {};
+
+// An OpenMP runtime, by the functions that compiled programs call.
+struct OpenMP {
+  void (*parallel)(void (*job)(void*), void* data, unsigned threads, unsigned flags);
+  int (*thread_num)();
+  int (*num_threads)();
+};
+
+// From now on calls run on this runtime's threads, which for some milliseconds after a region of
+// their own spin where other threads would have to run; null: on the library's own. Not in children
+// that are forked: there the runtime has none. It must outlive all calls.
+void use_openmp(const OpenMP* runtime);
 
 int default_threads();
 void set_default_threads(int threads);

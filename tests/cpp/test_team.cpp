@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <stdexcept>
 #include <thread>
@@ -257,6 +258,81 @@ TEST(team_does_not_wait_for_the_workers_of_a_parent) {
     int status = -1;
     CHECK(waitpid(child, &status, 0) == child && status == 0);
   }
+}
+
+// An OpenMP runtime: threads of its own for every region, as many as are granted.
+thread_local int region_thread = 0, region_threads = 1;
+int granted;
+std::atomic<int> regions;
+
+void fake_parallel(void (*job)(void*), void* data, unsigned threads, unsigned) {
+  ++regions;
+  const int count = std::min<int>(static_cast<int>(threads), granted);
+  const auto enter = [=](int i) {
+    region_thread = i;
+    region_threads = count;
+    job(data);
+  };
+  std::vector<std::thread> others;
+  for (int i = 1; i < count; ++i) others.emplace_back(enter, i);
+  enter(0);
+  region_threads = 1;
+  for (auto& thread : others) thread.join();
+}
+
+struct WithOpenMP {
+  OpenMP runtime{fake_parallel, [] { return region_thread; }, [] { return region_threads; }};
+
+  explicit WithOpenMP(int grant) {
+    granted = grant;
+    regions = 0;
+    use_openmp(&runtime);
+  }
+  ~WithOpenMP() { use_openmp(nullptr); }
+};
+
+void run_and_share(int threads) {
+  Lease lease(threads, never);
+  for (int count = 2; count <= threads; ++count) {
+    std::vector<int> phase(count, 0);
+    std::atomic<int> wrong{0};
+    lease.run(1, count, [&](const Worker& me) {
+      phase[me.index] = 1;
+      if (!me.finish_step()) ++wrong;
+      for (int p : phase) wrong += p != 1;
+    });
+    CHECK(wrong == 0);
+    std::vector<std::atomic<int>> runs(17);
+    lease.share(count, 17, true, [&](int part, int thread) {
+      ++runs[part];
+      wrong += thread < 0 || thread >= count;
+    });
+    for (const auto& n : runs) CHECK(n == 1);
+    CHECK(wrong == 0);
+  }
+}
+
+TEST(team_runs_on_the_threads_of_openmp) {
+  const WithOpenMP runtime(5);
+  run_and_share(5);
+  CHECK(regions == 8);
+}
+
+TEST(team_runs_on_its_own_threads_where_openmp_has_too_few) {
+  const WithOpenMP runtime(1);
+  run_and_share(4);
+  CHECK(regions == 6);
+}
+
+TEST(team_stops_on_the_threads_of_openmp) {
+  const WithOpenMP runtime(3);
+  Lease lease(3, always);
+  CHECK_THROWS(lease.run(3,
+                         [&](const Worker& me) {
+                           while (me.index && me.proceed(me.team, me.member)) {
+                           }
+                         }),
+               Interrupted);
 }
 
 }  // namespace
