@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -23,8 +25,8 @@ def draw(rng: np.random.Generator, variant: str, **options: Any) -> tuple[Any, n
 
 
 def assert_right(layer: Any, x: np.ndarray) -> None:
-    """Compare with a training pass, which packs the weights each time."""
-    (y, state), (wanted, wanted_state, _) = layer(x), layer.forward(x)
+    """Compare with a twin, which has packed nothing yet."""
+    (y, state), (wanted, wanted_state, _) = layer(x), copy.deepcopy(layer).forward(x)
     assert np.array_equal(y, wanted, equal_nan=True)
     for part, wanted_part in zip(pair(state), pair(wanted_state), strict=True):
         assert np.array_equal(part, wanted_part, equal_nan=True)
@@ -36,11 +38,11 @@ def test_changed_parameters_are_seen(
     variant: str, dtype: str, isa: str, rng: np.random.Generator
 ) -> None:
     layer, x = draw(rng, variant, dtype=dtype)
-    for _ in range(2):
-        assert_right(layer, x)
-    for place in (0, layer.flat.size // 2, layer.flat.size - 1):
+    for place in (0, layer.flat.size // 2, layer.flat.size // 2 + 1, layer.flat.size - 1):
+        for _ in range(3):
+            assert_right(layer, x)
+        assert layer._cache.nbytes > 0
         layer.flat[place] += 0.5
-        assert_right(layer, x)
 
 
 def test_parameters_that_come_back(rng: np.random.Generator) -> None:
@@ -80,12 +82,49 @@ def test_copies_keep_weights_of_their_own(again: Any, rng: np.random.Generator) 
     assert_right(layer, x)
 
 
-def test_long_calls_keep_nothing(rng: np.random.Generator) -> None:
-    layer = rnnfast.LSTM(3, 5)
-    x = rng.standard_normal((2049, 1, 3), dtype=np.float32)
-    for rows in (2049, 2048, 2049):
-        layer.flat[0] += 0.5
-        assert_right(layer, x[:rows])
+def test_what_is_kept_and_when(rng: np.random.Generator) -> None:
+    layer = rnnfast.LSTM(32, 64, rng=0)
+    cache = layer._cache
+    x = rng.standard_normal((2049, 1, 32), dtype=np.float32)
+    layer(x)
+    layer(x)
+    assert cache.nbytes == 0  # too long to gain by it
+    layer(x[:5])
+    assert cache.nbytes == 0
+    layer(x[:5])
+    assert 1.9 * layer.flat.nbytes < cache.nbytes < 2.1 * layer.flat.nbytes
+    layer(x)
+    assert cache.nbytes > 0
+    layer.flat[:] += 0.5
+    layer(x[:5])
+    assert cache.nbytes == 0
+    layer(x[:5])
+    assert cache.nbytes > 0
+    layer.forward(x[:5])
+    assert cache.nbytes == 0
+
+
+def test_parameters_that_change_while_they_are_packed() -> None:
+    """And then are as before: what was packed of the others must not serve again."""
+    layer = rnnfast.LSTM(512, 512, 2, rng=0)
+    x = np.random.default_rng(0).standard_normal((1, 1, 512), dtype=np.float32)
+    before, expected = layer.flat.copy(), layer.forward(x)[0]
+    for wait in np.linspace(0, 2e-3, 12):
+        done = threading.Event()
+
+        def change(wait: float = wait, done: threading.Event = done) -> None:
+            time.sleep(wait)
+            layer.flat[1::2] += 1
+            done.set()
+
+        thread = threading.Thread(target=change)
+        thread.start()
+        while not done.is_set():
+            layer(x)
+        thread.join()
+        layer.flat[:] = before
+        for _ in range(3):
+            assert np.array_equal(layer(x)[0], expected)
 
 
 def test_no_steps_at_all(rng: np.random.Generator) -> None:

@@ -57,12 +57,12 @@ inline bool interrupted() {
 
 // Runs work without the GIL and turns an interruption into the exception Python has waiting.
 template <class Work>
-void without_gil(int threads, Work work) {
+void without_gil(int threads, Work work, const OpenMP* openmp = nullptr) {
   bool stopped = false;
   {
     const WithoutGil gil;
     try {
-      Lease lease(threads, interrupted);
+      Lease lease(threads, interrupted, openmp);
       work(lease);
     } catch (const Interrupted&) {
       stopped = true;

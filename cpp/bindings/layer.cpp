@@ -38,6 +38,34 @@ struct PackedOf final : PyPacked {
   PackedNetwork<Real> network;
 };
 
+// What a cache keeps, for the length of a call. Another call meanwhile goes without.
+template <class Real>
+struct LoanOf {
+  PyWeightCache* cache;
+  uint64_t layer;
+  std::shared_ptr<KeptWeights<Real>> weights;  // null where the call has no use for them
+
+  LoanOf(PyWeightCache* from, uint64_t layer, index rows, bool record)
+      : cache(from && !from->lent ? from : nullptr), layer(layer) {
+    if (!cache) return;
+    if (record || cache->layer != layer) *cache = {};
+    if (record || !worth_keeping(rows)) {
+      cache = nullptr;
+      return;
+    }
+    weights = std::static_pointer_cast<KeptWeights<Real>>(std::move(cache->kept));
+    if (!weights) weights = std::make_shared<KeptWeights<Real>>();
+    cache->lent = true;
+  }
+  ~LoanOf() {
+    if (!cache) return;
+    const index bytes = weights->bytes();
+    *cache = {layer, std::move(weights), bytes, false};
+  }
+  LoanOf(const LoanOf&) = delete;
+  LoanOf& operator=(const LoanOf&) = delete;
+};
+
 template <class Real>
 class LayerOf final : public PyLayer {
  public:
@@ -68,18 +96,13 @@ class LayerOf final : public PyLayer {
     }
     auto y = new_array<Real>(in.extent.shape(spec_.width()));
     NewState final(spec_, in.extent);
-    auto* cache = py::isinstance<PyWeightCache>(weights) ? weights.cast<PyWeightCache*>() : nullptr;
-    auto call = forward_call(parameters, cache ? py::none() : weights, in, initial, y, final);
-    if (record || !worth_keeping(order->rows())) cache = nullptr;
-    auto kept = cache ? kept_in(*cache) : nullptr;
-    without_gil(threads, [&](Lease& lease) {
-      if (cache) {
-        kept = keep(spec_, call.parameters, std::move(kept), lease);
-        call.packed = &kept->packed;
-      }
+    const bool cached = py::isinstance<PyWeightCache>(weights);
+    auto call = forward_call(parameters, cached ? py::none() : weights, in, initial, y, final);
+    Loan kept(cached ? weights.cast<PyWeightCache*>() : nullptr, serial_, order->rows(), record);
+    run(threads, [&](Lease& lease) {
+      if (kept.weights) call.packed = kept.weights->find(spec_, call.parameters, lease);
       rnnfast::forward(spec_, call, *order, record ? &tape->tape : nullptr, lease);
     });
-    if (cache) *cache = {serial_, std::move(kept)};
     if (!record) return py::make_tuple(y, final.object(), py::none());
     y.attr("flags").attr("writeable") = false;  // the tape reads it
     tape->x = in.kept;
@@ -100,7 +123,7 @@ class LayerOf final : public PyLayer {
     NewState final(spec_, in.extent);
     const auto call = forward_call(parameters, packed, in, initial, y, final);
     const Sequences sequences(1, in.extent.batch);
-    without_gil(threads, [&](Lease& lease) { rnnfast::step(spec_, call, sequences, lease); });
+    run(threads, [&](Lease& lease) { rnnfast::step(spec_, call, sequences, lease); });
     return py::make_tuple(y, final.object());
   }
 
@@ -140,7 +163,7 @@ class LayerOf final : public PyLayer {
     call.dinitial = dinitial.data;
     // Not before: an argument's own __array__ may have run anything, another backward too.
     use_up(tape);
-    without_gil(threads, [&](Lease& lease) { rnnfast::backward(spec_, call, tape.tape, lease); });
+    run(threads, [&](Lease& lease) { rnnfast::backward(spec_, call, tape.tape, lease); });
     return py::make_tuple(dx, dinitial.object(), dparameters);
   }
 
@@ -156,6 +179,12 @@ class LayerOf final : public PyLayer {
     for (index i = 0; fixed && i < tracks; ++i, fixed += 3)
       packed->network.scales[i] = {fixed[0], fixed[1], fixed[2]};
     return packed;
+  }
+
+  void use_openmp(uintptr_t parallel, uintptr_t thread_num, uintptr_t num_threads) override {
+    openmp_ = OpenMP{reinterpret_cast<decltype(OpenMP::parallel)>(parallel),
+                     reinterpret_cast<decltype(OpenMP::thread_num)>(thread_num),
+                     reinterpret_cast<decltype(OpenMP::num_threads)>(num_threads)};
   }
 
   py::list explain(index steps, index rows, index batch, bool tokens,
@@ -184,6 +213,8 @@ class LayerOf final : public PyLayer {
   }
 
  private:
+  using Loan = LoanOf<Real>;
+
   // New arrays for a state that a call assigns.
   struct NewState {
     py::array_t<Real> h, c;
@@ -202,6 +233,11 @@ class LayerOf final : public PyLayer {
       return h;
     }
   };
+
+  template <class Work>
+  void run(int threads, Work work) const {
+    without_gil(threads, work, openmp_ ? &*openmp_ : nullptr);
+  }
 
   const char* name() const { return spec_.traits().name; }
 
@@ -231,11 +267,6 @@ class LayerOf final : public PyLayer {
         .y = in.extent.rows(y.mutable_data(), spec_.width()),
         .final = final.data,
     };
-  }
-
-  std::shared_ptr<const KeptWeights<Real>> kept_in(const PyWeightCache& cache) const {
-    if (cache.layer != serial_) return nullptr;
-    return std::static_pointer_cast<const KeptWeights<Real>>(cache.kept);
   }
 
   // A handle, not a pointer in the signature: pybind11 takes 0.6 µs to turn None into null.
@@ -276,6 +307,7 @@ class LayerOf final : public PyLayer {
   Spec spec_;
   uint64_t serial_;
   index count_;
+  std::optional<OpenMP> openmp_;
 };
 
 // The element of `all`, pairs of a name and a value, that has the given name.

@@ -26,10 +26,12 @@ class PyPacked {
   virtual ~PyPacked() = default;
 };
 
-// What the last call that was given it has packed, of whatever layer.
+// What calls keep for the next one that is given it, of whatever layer. Touched under the GIL.
 struct PyWeightCache {
   uint64_t layer = 0;
-  std::shared_ptr<const void> kept;  // KeptWeights of the layer's type
+  std::shared_ptr<void> kept;  // KeptWeights of the layer's type; null while a call has it
+  index bytes = 0;
+  bool lent = false;
 };
 
 class PyLayer {
@@ -37,8 +39,8 @@ class PyLayer {
   virtual ~PyLayer() = default;
   // [(name, shape, offset)]
   virtual py::list parameters() const = 0;
-  // (y, state, tape or None). `weights`: None, a PyWeightCache, or a PyPacked, beside which
-  // parameters are not read and may be None.
+  // (y, state, tape or None). `weights`: None, a PyWeightCache, which recorded calls empty, or a
+  // PyPacked, beside which parameters are not read and may be None.
   virtual py::tuple forward(py::handle parameters, py::handle x, py::handle state,
                             py::handle lengths, py::handle reset, bool record, uint64_t seed,
                             py::handle num_threads, py::handle weights) const = 0;
@@ -50,6 +52,9 @@ class PyLayer {
   // scales: None, or an array (L*D, 3) as magnitudes makes
   virtual std::unique_ptr<PyPacked> pack(py::array parameters, py::handle scales,
                                          py::handle num_threads) const = 0;
+  // Calls that are no single steps run on an OpenMP runtime's threads from now on; the addresses of
+  // its GOMP_parallel, omp_get_thread_num and omp_get_num_threads.
+  virtual void use_openmp(uintptr_t parallel, uintptr_t thread_num, uintptr_t num_threads) = 0;
   // (L*D, 3): the largest of x, of h and of the second product's input
   virtual py::array magnitudes(PyTape& tape) const = 0;
   // [{name: value}], one for each layer

@@ -69,7 +69,9 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("dropout_seed", &PyTape::dropout_seed)
       .def_property_readonly("nbytes", &PyTape::bytes);
   py::class_<PyPacked>(m, "Packed");  // NOLINT(bugprone-unused-raii)
-  py::class_<PyWeightCache>(m, "WeightCache").def(py::init<>());
+  py::class_<PyWeightCache>(m, "WeightCache")
+      .def(py::init<>())
+      .def_readonly("nbytes", &PyWeightCache::bytes);
   py::class_<PyLayer>(m, "Layer")
       .def(py::init([](const std::string& cell, const std::string& dtype, index input_size,
                        index hidden_size, index num_layers, bool bias, bool batch_first,
@@ -93,6 +95,8 @@ PYBIND11_MODULE(_core, m) {
       .def("step", &PyLayer::step, py::arg("parameters"), py::arg("x"), py::arg("state"),
            py::arg("num_threads"), py::arg("packed"))
       .def("pack", &PyLayer::pack, py::arg("parameters"), py::arg("scales"), py::arg("num_threads"))
+      .def("use_openmp", &PyLayer::use_openmp, py::arg("parallel"), py::arg("thread_num"),
+           py::arg("num_threads"))
       .def("magnitudes", &PyLayer::magnitudes, py::arg("tape"))
       .def("explain", &PyLayer::explain, py::arg("steps"), py::arg("rows"), py::arg("batch"),
            py::arg("tokens"), py::arg("num_threads"));
@@ -119,16 +123,6 @@ PYBIND11_MODULE(_core, m) {
   m.def(
       "set_num_threads", [](const py::object& n) { set_default_threads(as_thread_count(n)); },
       py::arg("num_threads"), set_num_threads_doc);
-  // Addresses of GOMP_parallel, omp_get_thread_num and omp_get_num_threads.
-  m.def(
-      "use_openmp",
-      [](uintptr_t parallel, uintptr_t thread_num, uintptr_t num_threads) {
-        // Never destroyed, like the team.
-        use_openmp(new OpenMP{reinterpret_cast<decltype(OpenMP::parallel)>(parallel),
-                              reinterpret_cast<decltype(OpenMP::thread_num)>(thread_num),
-                              reinterpret_cast<decltype(OpenMP::num_threads)>(num_threads)});
-      },
-      py::arg("parallel"), py::arg("thread_num"), py::arg("num_threads"));
   m.def("activation", activation, py::arg("name"), py::arg("x"));
   m.def("measure_fma_peak", measure_fma_peak, py::arg("dtype"), py::arg("num_threads"),
         py::arg("seconds"));

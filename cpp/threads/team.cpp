@@ -78,6 +78,8 @@ bool Watch::stop() {
 
 class Team {
  public:
+  explicit Team(bool child) : child_(child) {}
+
   // One call at a time has the team. The one that has it may lie further up this very stack, with
   // the signal handler between them that makes the second call.
   bool claim() { return !claimed_.exchange(true, std::memory_order_acquire); }
@@ -97,9 +99,8 @@ class Team {
     return reserved_;
   }
 
-  void use(const OpenMP* runtime) { openmp_.store(runtime, std::memory_order_release); }
-
-  bool run(int count, int crew, const std::function<void(const Worker&)>& job, Watch& watch) {
+  bool run(int count, int crew, const std::function<void(const Worker&)>& job, Watch& watch,
+           const OpenMP* openmp) {
     refuse_child();
     crew_ = crew;
     watch_ = &watch;
@@ -110,7 +111,7 @@ class Team {
       poll();
       return forked();
     };
-    if (in_region(count, [&](int i) { job(worker(i)); }, gone))
+    if (openmp && !child_ && in_region(*openmp, count, job, gone))
       return !stop_.load(std::memory_order_relaxed);
     post(count, job);
     job(worker(0));
@@ -126,8 +127,6 @@ class Team {
     const auto part = [&](int i) { return static_cast<int>(index{parts} * i / count); };
     for (int i = 0; i < count; ++i)
       members_[i]->parts.store(range(part(i), part(i + 1)), std::memory_order_relaxed);
-    const auto never = [] { return false; };
-    if (wake && in_region(count, [&](int i) { take_parts(i, count, job); }, never)) return;
     const auto take = [&](const Worker& me) { take_parts(me.member, count, job); };
     const std::function<void(const Worker&)> work = std::ref(take);  // which allocates nothing
     crew_ = 1;
@@ -135,8 +134,7 @@ class Team {
     post(count, work);
     take_parts(0, count, job);
     for (int i = 1; i < count; ++i)
-      if (!revoke(*members_[i])) wait_until_done(*members_[i], never);
-    job_ = nullptr;
+      if (!revoke(*members_[i])) wait_until_done(*members_[i], [] { return false; });
     if (!wake) shared_ = Clock::now();
   }
 
@@ -149,38 +147,42 @@ class Team {
     alignas(128) std::atomic<uint64_t> parts{0};  // a range() of those of share()
   };
 
-  // Calls body(i) for i < count on the threads of the OpenMP runtime and waits until stop(); false,
-  // and no call, where there is no runtime or it has too few, as inside a region of the caller's.
-  // The region has all threads that were reserved: a runtime that is asked for fewer than before
-  // ends the others.
-  template <class Body, class Stop>
-  bool in_region(int count, const Body& body, const Stop& stop) {
-    const OpenMP* runtime = openmp_.load(std::memory_order_acquire);
-    if (!runtime) return false;
+  // Runs the job on the threads of the runtime and waits until stop(); false, and nothing was done,
+  // where it has too few, as inside a region of the caller's. The region has all threads that were
+  // reserved: a runtime that is asked for fewer than before ends the others.
+  template <class Stop>
+  bool in_region(const OpenMP& openmp, int count, const std::function<void(const Worker&)>& job,
+                 const Stop& stop) {
     struct Region {
       Team& team;
-      const OpenMP& runtime;
-      const Body& body;
+      const OpenMP& openmp;
+      const std::function<void(const Worker&)>& job;
       const Stop& stop;
       int count;
       std::atomic<int> left;
       bool entered;
-    } region{*this, *runtime, body, stop, count, count - 1, false};
+    } region{*this, openmp, job, stop, count, count - 1, false};
     const auto enter = [](void* data) {
       auto& r = *static_cast<Region*>(data);
-      const int i = r.runtime.thread_num();
-      if (r.runtime.num_threads() < r.count || i >= r.count) return;
-      r.body(i);
+      const int i = r.openmp.thread_num();
+      if (r.openmp.num_threads() < r.count || i >= r.count) return;
+      r.job(r.team.worker(i));
       if (i > 0) {
         r.left.fetch_sub(1, std::memory_order_release);
         return;
       }
       r.entered = true;
       wait_for([&] { return r.left.load(std::memory_order_acquire) == 0; }, r.stop);
-      r.team.refuse_child();  // here: nobody else would come to the end of a child's region
+      r.team.leave_child();
     };
-    runtime->parallel(enter, &region, static_cast<unsigned>(reserved_), 0);
+    openmp.parallel(enter, &region, static_cast<unsigned>(reserved_), 0);
     return region.entered;
+  }
+
+  // Out of a region through the runtime: in a child nobody else will come to its end.
+  void leave_child() const {
+    if (forked() && watch_->stopped()) throw Interrupted();
+    refuse_child();
   }
 
   void post(int count, const std::function<void(const Worker&)>& job) {
@@ -290,8 +292,8 @@ class Team {
     }
   }
 
+  const bool child_;
   std::atomic<bool> claimed_{false};
-  std::atomic<const OpenMP*> openmp_{nullptr};
   std::vector<std::unique_ptr<Member>> members_;
   int reserved_ = 1;
   const std::function<void(const Worker&)>* job_ = nullptr;
@@ -304,15 +306,12 @@ class Team {
 
 namespace {
 
-Team& team() {
-  static const bool registered = [] {
-    the_team = new Team;
-    pthread_atfork(nullptr, nullptr, [] { the_team = new Team; });
-    return true;
-  }();
-  (void)registered;
-  return *the_team.load();
-}
+// From the library's load on, so that a child knows that it is one.
+const bool watches_forks = [] {
+  the_team = new Team(false);
+  pthread_atfork(nullptr, nullptr, [] { the_team = new Team(true); });
+  return true;
+}();
 
 // Physical cores this process may use: hyperthreads add nothing to code bound by multiply-adds.
 int usable_cores() {
@@ -353,12 +352,11 @@ int default_threads() {
 
 void set_default_threads(int threads) { default_count = threads; }
 
-void use_openmp(const OpenMP* runtime) { team().use(runtime); }
-
 void Lease::Release::operator()(Team* team) const { team->release(); }
 
-Lease::Lease(int threads, bool (*interrupted)()) : threads_(1), watch_(interrupted) {
-  Team& shared = team();
+Lease::Lease(int threads, bool (*interrupted)(), const OpenMP* openmp)
+    : threads_(1), watch_(interrupted), openmp_(openmp) {
+  Team& shared = *the_team.load();
   if (!shared.claim()) return;
   team_.reset(&shared);
   threads_ = shared.reserve(threads);
@@ -369,7 +367,7 @@ void Lease::run(int count, const std::function<void(const Worker&)>& job) { run(
 void Lease::run(int crews, int crew, const std::function<void(const Worker&)>& job) {
   bool finished;
   if (team_ && crews * crew > 1) {
-    finished = team_->run(crews * crew, crew, job, watch_);
+    finished = team_->run(crews * crew, crew, job, watch_, openmp_);
   } else {
     const auto proceed = [](void* watch, int) { return !static_cast<Watch*>(watch)->stop(); };
     job(Worker{0, 1, 1, 0, &watch_, proceed, proceed});

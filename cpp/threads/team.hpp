@@ -1,6 +1,6 @@
-// The library's threads: its own, or those of an OpenMP runtime that serves the caller too. Own
-// workers spin briefly for the next job, then yield, then sleep, so that calls a few milliseconds
-// apart find them awake and an idle process uses no core.
+// The library's own threads. Workers spin briefly for the next job, then yield, then sleep, so
+// that calls a few milliseconds apart find them awake and an idle process uses no core. Runs may
+// also take place on the threads of an OpenMP runtime that serves the caller.
 #pragma once
 
 #include <atomic>
@@ -32,12 +32,22 @@ class Watch {
 
 using PartJob = std::function<void(int part, int thread)>;
 
+// An OpenMP runtime, by the functions that compiled programs call. Its threads spin for some
+// milliseconds after each region, where other threads would have to run.
+struct OpenMP {
+  void (*parallel)(void (*job)(void*), void* data, unsigned threads, unsigned flags);
+  int (*thread_num)();
+  int (*num_threads)();
+};
+
 // A claim on the team for the length of one library call. A call that finds the team busy with
 // another caller's work gets no helpers and runs on its own thread; results are the same.
 class Lease {
  public:
-  // `interrupted` is asked now and then, on the calling thread, whether to stop.
-  Lease(int threads, bool (*interrupted)());
+  // `interrupted` is asked now and then, on the calling thread, whether to stop. Runs take place on
+  // the threads of `openmp` where it is given and this is no child that was forked: there it has
+  // none.
+  Lease(int threads, bool (*interrupted)(), const OpenMP* openmp = nullptr);
   Lease(const Lease&) = delete;
   Lease& operator=(const Lease&) = delete;
 
@@ -68,24 +78,13 @@ class Lease {
   std::unique_ptr<Team, Release> team_;  // null where another call has it
   int threads_;
   Watch watch_;
+  const OpenMP* openmp_;
 };
 
 // Waits until count ≥ n, on a thread of a run; false: stop.
 bool await(const std::atomic<index>& count, index n, const Worker& me);
 
 struct Interrupted {};
-
-// An OpenMP runtime, by the functions that compiled programs call.
-struct OpenMP {
-  void (*parallel)(void (*job)(void*), void* data, unsigned threads, unsigned flags);
-  int (*thread_num)();
-  int (*num_threads)();
-};
-
-// From now on calls run on this runtime's threads, which for some milliseconds after a region of
-// their own spin where other threads would have to run; null: on the library's own. Not in children
-// that are forked: there the runtime has none. It must outlive all calls.
-void use_openmp(const OpenMP* runtime);
 
 int default_threads();
 void set_default_threads(int threads);

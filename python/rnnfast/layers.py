@@ -92,8 +92,10 @@ class Layer(Parametrized):
         -----
         Arrays of another floating-point type, byte order or layout are converted once.
 
-        Calls of at most 2,048 time steps in all sequences together keep the packed weights, and a
-        copy of the parameters that tells the next call whether these have changed.
+        Where two calls of at most 2,048 time steps, in all sequences together, find the same
+        parameters, the second one keeps the packed weights for the next, and a copy of the
+        parameters that tells it whether these have changed: about twice the memory of the
+        parameters. :meth:`forward` lets go of them.
         """
         y, final, _ = self._core.forward(
             self._flat, x, state, lengths, reset, False, 0, num_threads, self._cache
@@ -125,7 +127,7 @@ class Layer(Parametrized):
         if self.dropout > 0 and self.num_layers > 1:
             seed = int(self.rng.integers(2**63))
         y, final, tape = self._core.forward(
-            self._flat, x, state, lengths, reset, True, seed, num_threads, None
+            self._flat, x, state, lengths, reset, True, seed, num_threads, self._cache
         )
         assert tape is not None
         return y, final, tape

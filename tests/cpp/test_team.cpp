@@ -262,16 +262,17 @@ TEST(team_does_not_wait_for_the_workers_of_a_parent) {
 
 // An OpenMP runtime: threads of its own for every region, as many as are granted.
 thread_local int region_thread = 0, region_threads = 1;
+thread_local bool in_region = false;
 int granted;
-std::atomic<int> regions;
 
 void fake_parallel(void (*job)(void*), void* data, unsigned threads, unsigned) {
-  ++regions;
   const int count = std::min<int>(static_cast<int>(threads), granted);
   const auto enter = [=](int i) {
     region_thread = i;
     region_threads = count;
+    in_region = true;
     job(data);
+    in_region = false;
   };
   std::vector<std::thread> others;
   for (int i = 1; i < count; ++i) others.emplace_back(enter, i);
@@ -280,19 +281,12 @@ void fake_parallel(void (*job)(void*), void* data, unsigned threads, unsigned) {
   for (auto& thread : others) thread.join();
 }
 
-struct WithOpenMP {
-  OpenMP runtime{fake_parallel, [] { return region_thread; }, [] { return region_threads; }};
+const OpenMP fake{fake_parallel, [] { return region_thread; }, [] { return region_threads; }};
 
-  explicit WithOpenMP(int grant) {
-    granted = grant;
-    regions = 0;
-    use_openmp(&runtime);
-  }
-  ~WithOpenMP() { use_openmp(nullptr); }
-};
-
-void run_and_share(int threads) {
-  Lease lease(threads, never);
+// Runs of all sizes on a lease of so many threads, of which so many are granted.
+void run_with_openmp(int threads, int grant) {
+  granted = grant;
+  Lease lease(threads, never, &fake);
   for (int count = 2; count <= threads; ++count) {
     std::vector<int> phase(count, 0);
     std::atomic<int> wrong{0};
@@ -300,39 +294,40 @@ void run_and_share(int threads) {
       phase[me.index] = 1;
       if (!me.finish_step()) ++wrong;
       for (int p : phase) wrong += p != 1;
+      wrong += me.count != count;
+      wrong += in_region != (count <= grant);
     });
-    CHECK(wrong == 0);
-    std::vector<std::atomic<int>> runs(17);
-    lease.share(count, 17, true, [&](int part, int thread) {
-      ++runs[part];
-      wrong += thread < 0 || thread >= count;
-    });
-    for (const auto& n : runs) CHECK(n == 1);
     CHECK(wrong == 0);
   }
 }
 
-TEST(team_runs_on_the_threads_of_openmp) {
-  const WithOpenMP runtime(5);
-  run_and_share(5);
-  CHECK(regions == 8);
-}
+TEST(team_runs_on_the_threads_of_openmp) { run_with_openmp(5, 5); }
 
 TEST(team_runs_on_its_own_threads_where_openmp_has_too_few) {
-  const WithOpenMP runtime(1);
-  run_and_share(4);
-  CHECK(regions == 6);
+  for (int grant : {1, 2, 3}) run_with_openmp(4, grant);
+}
+
+// Late threads of a runtime would hold up what is shared out to be claimed.
+TEST(team_shares_on_its_own_threads) {
+  granted = 3;
+  Lease lease(3, never, &fake);
+  std::atomic<int> wrong{0};
+  lease.share(3, 17, true, [&](int, int) { wrong += in_region; });
+  CHECK(wrong == 0);
 }
 
 TEST(team_stops_on_the_threads_of_openmp) {
-  const WithOpenMP runtime(3);
-  Lease lease(3, always);
+  granted = 3;
+  std::atomic<int> wrong{0};
+  Lease lease(3, always, &fake);
   CHECK_THROWS(lease.run(3,
                          [&](const Worker& me) {
+                           wrong += !in_region;
                            while (me.index && me.proceed(me.team, me.member)) {
                            }
                          }),
                Interrupted);
+  CHECK(wrong == 0);
 }
 
 }  // namespace

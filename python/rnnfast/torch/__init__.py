@@ -12,12 +12,9 @@ except ImportError as error:
         f"rnnfast.torch needs PyTorch, which cannot be imported ({error}): pip install torch"
     ) from error
 
-from . import threads
 from .cells import GRUCell, LSTMCell, RNNCell
 from .modules import GRU, LSTM, RNN
 from .swapping import Swaps, accelerate, restore
-
-threads.share()
 
 __all__ = [
     "GRU",

@@ -10,6 +10,8 @@ import torch
 
 from rnnfast import _core
 
+from .threads import find_openmp
+
 CELLS = {  # as the compiled layer calls them, and how many gates they have
     "LSTM": ("lstm", "tanh", 4),
     "GRU": ("gru", "tanh", 3),
@@ -90,5 +92,7 @@ def kernel_of(spec: Spec, dtype: torch.dtype) -> Kernel:
         recompute=0,
         **options,
     )
+    if (openmp := find_openmp()) is not None:
+        core.use_openmp(*openmp)
     parts = spec.parts()
     return Kernel(core, parts, len(parts) == 2, not spec.bidirectional and not spec.dropout)

@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 from pathlib import Path
 
 import torch
 
-from rnnfast import _core
-
 _FUNCTIONS = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
+_FORKED_WITHOUT_EXEC = 0x40  # Linux's PF_FORKNOEXEC
+_FLAGS = 6  # their place in /proc/self/stat, after the name
 
 
-def share() -> bool:
-    """Run the kernels on PyTorch's OpenMP threads, and tell whether it has some.
-
-    These go on spinning for some milliseconds after each operator, on the cores that threads of the
-    kernels' own would need. The runtime is the one that PyTorch's library was linked with.
-    """
-    path = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+def _was_forked() -> bool:
+    """Tell whether a runtime may believe that it has threads, which only the parent has."""
     try:
-        library = ctypes.CDLL(str(path))
-        addresses = [ctypes.cast(library[name], ctypes.c_void_p).value for name in _FUNCTIONS]
-    except (OSError, AttributeError):
-        return False  # another kind of build
-    _core.use_openmp(*[address or 0 for address in addresses])
-    return True
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return True
+    return bool(int(fields[_FLAGS]) & _FORKED_WITHOUT_EXEC)
+
+
+def _functions(library: ctypes.CDLL) -> tuple[int, int, int] | None:
+    addresses = []
+    for name in _FUNCTIONS:
+        try:
+            addresses.append(ctypes.cast(library[name], ctypes.c_void_p).value or 0)
+        except AttributeError:
+            return None
+    parallel, thread_num, num_threads = addresses
+    return (parallel, thread_num, num_threads) if all(addresses) else None
+
+
+@cache
+def find_openmp() -> tuple[int, int, int] | None:
+    """Find the functions of the OpenMP runtime that PyTorch uses; None if there is none.
+
+    Its threads go on spinning for some milliseconds after each operator, on the cores that other
+    threads would need. Names are looked up in the linker's order: what was loaded for all first,
+    then what PyTorch's library was linked with.
+    """
+    if _was_forked():
+        return None
+    found = _functions(ctypes.CDLL(None))
+    if found is not None:
+        return found
+    try:
+        library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+    except OSError:
+        return None
+    return _functions(library)
