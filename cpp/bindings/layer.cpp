@@ -38,32 +38,37 @@ struct PackedOf final : PyPacked {
   PackedNetwork<Real> network;
 };
 
-// What a cache keeps, for the length of a call. Another call meanwhile goes without.
+// A call's use of a cache, begun and ended under the GIL.
 template <class Real>
-struct LoanOf {
-  PyWeightCache* cache;
-  uint64_t layer;
-  std::shared_ptr<KeptWeights<Real>> weights;  // null where the call has no use for them
+class CachedCall {
+ public:
+  CachedCall(PyWeightCache* given, uint64_t layer, index rows, bool record, const Real* parameters,
+             index count) {
+    if (!given) return;
+    if (record || given->layer != layer) *given = {};
+    if (record || !worth_keeping(rows)) return;
+    if (!given->of_layer) *given = {layer, std::make_shared<WeightCache<Real>>()};
+    given_ = given;
+    cache_ = std::static_pointer_cast<WeightCache<Real>>(given->of_layer);
+    call_ = cache_->begin(parameters, count);
+  }
+  ~CachedCall() {
+    if (!cache_) return;
+    cache_->end(call_);
+    if (given_->of_layer == cache_) given_->bytes = cache_->bytes();
+  }
+  CachedCall(const CachedCall&) = delete;
+  CachedCall& operator=(const CachedCall&) = delete;
 
-  LoanOf(PyWeightCache* from, uint64_t layer, index rows, bool record)
-      : cache(from && !from->lent ? from : nullptr), layer(layer) {
-    if (!cache) return;
-    if (record || cache->layer != layer) *cache = {};
-    if (record || !worth_keeping(rows)) {
-      cache = nullptr;
-      return;
-    }
-    weights = std::static_pointer_cast<KeptWeights<Real>>(std::move(cache->kept));
-    if (!weights) weights = std::make_shared<KeptWeights<Real>>();
-    cache->lent = true;
+  // In between, without the GIL.
+  const PackedNetwork<Real>* find(const Spec& spec, const Real* parameters, Lease& lease) {
+    return WeightCache<Real>::find(call_, spec, parameters, lease);
   }
-  ~LoanOf() {
-    if (!cache) return;
-    const index bytes = weights->bytes();
-    *cache = {layer, std::move(weights), bytes, false};
-  }
-  LoanOf(const LoanOf&) = delete;
-  LoanOf& operator=(const LoanOf&) = delete;
+
+ private:
+  PyWeightCache* given_ = nullptr;
+  std::shared_ptr<WeightCache<Real>> cache_;  // null where the call has no use for it
+  WeightCache<Real>::Call call_;
 };
 
 template <class Real>
@@ -98,9 +103,10 @@ class LayerOf final : public PyLayer {
     NewState final(spec_, in.extent);
     const bool cached = py::isinstance<PyWeightCache>(weights);
     auto call = forward_call(parameters, cached ? py::none() : weights, in, initial, y, final);
-    Loan kept(cached ? weights.cast<PyWeightCache*>() : nullptr, serial_, order->rows(), record);
+    CachedCall<Real> cache(cached ? weights.cast<PyWeightCache*>() : nullptr, serial_,
+                           order->rows(), record, call.parameters, count_);
     run(threads, [&](Lease& lease) {
-      if (kept.weights) call.packed = kept.weights->find(spec_, call.parameters, lease);
+      if (cached) call.packed = cache.find(spec_, call.parameters, lease);
       rnnfast::forward(spec_, call, *order, record ? &tape->tape : nullptr, lease);
     });
     if (!record) return py::make_tuple(y, final.object(), py::none());
@@ -213,8 +219,6 @@ class LayerOf final : public PyLayer {
   }
 
  private:
-  using Loan = LoanOf<Real>;
-
   // New arrays for a state that a call assigns.
   struct NewState {
     py::array_t<Real> h, c;

@@ -29,9 +29,8 @@ class PyPacked {
 // What calls keep for the next one that is given it, of whatever layer. Touched under the GIL.
 struct PyWeightCache {
   uint64_t layer = 0;
-  std::shared_ptr<void> kept;  // KeptWeights of the layer's type; null while a call has it
+  std::shared_ptr<void> of_layer;  // a WeightCache of the layer's type
   index bytes = 0;
-  bool lent = false;
 };
 
 class PyLayer {

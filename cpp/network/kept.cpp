@@ -11,6 +11,7 @@ namespace rnnfast {
 namespace {
 
 constexpr index sample_size = 256;
+constexpr int most_wanted = 1024;
 
 // Values from one end to the other.
 template <class Real>
@@ -23,7 +24,7 @@ std::vector<Real> sample_of(const Real* parameters, index count) {
 
 // Bit for bit, so that NaN equals itself.
 template <class Real>
-bool same(const Real* a, const Real* b, index count) {
+bool same(const Real* a, const Real* b, size_t count) {
   return std::memcmp(a, b, count * sizeof(Real)) == 0;
 }
 
@@ -34,14 +35,12 @@ void in_shares(index count, Lease& lease, const std::function<void(index, index)
   });
 }
 
-}  // namespace
-
 template <class Real>
-bool KeptWeights<Real>::holds(const Real* parameters, Lease& lease) const {
-  if (packed_->instructions != &current()) return false;
+bool holds(const KeptWeights<Real>& kept, const Real* parameters, Lease& lease) {
+  if (kept.packed.instructions != &current()) return false;
   std::atomic<bool> equal{true};
-  in_shares(parameters_.size(), lease, [&](index begin, index end) {
-    if (!same(parameters + begin, parameters_.data() + begin, end - begin))
+  in_shares(kept.parameters.size(), lease, [&](index begin, index end) {
+    if (!same(parameters + begin, kept.parameters.data() + begin, end - begin))
       equal.store(false, std::memory_order_relaxed);
   });
   return equal;
@@ -49,39 +48,64 @@ bool KeptWeights<Real>::holds(const Real* parameters, Lease& lease) const {
 
 // Packs the copy: the caller's array may change meanwhile, by another thread or a signal handler.
 template <class Real>
-void KeptWeights<Real>::keep(const Spec& spec, const Real* parameters, Lease& lease) {
-  parameters_ = Buffer<Real>(parameter_count(spec));
-  in_shares(parameters_.size(), lease, [&](index begin, index end) {
-    std::memcpy(parameters_.data() + begin, parameters + begin, (end - begin) * sizeof(Real));
+std::shared_ptr<const KeptWeights<Real>> keep(const Spec& spec, const Real* parameters,
+                                              Lease& lease) {
+  Buffer<Real> copy(parameter_count(spec));
+  in_shares(copy.size(), lease, [&](index begin, index end) {
+    std::memcpy(copy.data() + begin, parameters + begin, (end - begin) * sizeof(Real));
   });
-  packed_ = pack(spec, parameters_.data(), lease);
+  PackedNetwork<Real> packed = pack<Real>(spec, copy.data(), lease);
+  return std::make_shared<KeptWeights<Real>>(KeptWeights<Real>{std::move(copy), std::move(packed)});
 }
 
-template <class Real>
-const PackedNetwork<Real>* KeptWeights<Real>::find(const Spec& spec, const Real* parameters,
-                                                   Lease& lease) {
-  std::vector<Real> sample = sample_of(parameters, parameter_count(spec));
-  const bool like_last = sample.size() == sample_.size() &&
-                         same(sample.data(), sample_.data(), static_cast<index>(sample.size()));
-  sample_ = std::move(sample);
-  if (like_last && !packed_) {
-    keep(spec, parameters, lease);
-  } else if (packed_ && !(like_last && holds(parameters, lease))) {
-    packed_.reset();
-    parameters_ = {};
-  }
-  return packed_ ? &*packed_ : nullptr;
-}
+}  // namespace
 
 template <class Real>
 index KeptWeights<Real>::bytes() const {
-  index sum = parameters_.bytes();
-  if (packed_)
-    for (const auto& track : packed_->tracks) sum += track.bytes();
+  index sum = parameters.bytes();
+  for (const auto& track : packed.tracks) sum += track.bytes();
   return sum;
 }
 
-template class KeptWeights<float>;
-template class KeptWeights<double>;
+template <class Real>
+auto WeightCache<Real>::begin(const Real* parameters, index count) -> Call {
+  std::vector<Real> sample = sample_of(parameters, count);
+  if (sample.size() != sample_.size() || !same(sample.data(), sample_.data(), sample.size())) {
+    sample_ = std::move(sample);
+    kept_.reset();
+    equal_ = 0;
+    return {};
+  }
+  if (kept_) return {kept_};
+  return {nullptr, ++equal_ >= wanted_};
+}
+
+template <class Real>
+const PackedNetwork<Real>* WeightCache<Real>::find(Call& call, const Spec& spec,
+                                                   const Real* parameters, Lease& lease) {
+  if (call.keeps)
+    call.kept = keep(spec, parameters, lease);
+  else if (call.kept)
+    call.stale = !holds(*call.kept, parameters, lease);
+  return call.kept && !call.stale ? &call.kept->packed : nullptr;
+}
+
+template <class Real>
+void WeightCache<Real>::end(const Call& call) {
+  if (call.stale) {
+    if (kept_ == call.kept) kept_.reset();
+    wanted_ = std::min(2 * wanted_, most_wanted);
+    equal_ = 0;
+  } else if (call.keeps && equal_ >= wanted_) {
+    kept_ = call.kept;
+  } else if (call.kept) {
+    wanted_ = std::max(wanted_ / 2, 1);
+  }
+}
+
+template struct KeptWeights<float>;
+template struct KeptWeights<double>;
+template class WeightCache<float>;
+template class WeightCache<double>;
 
 }  // namespace rnnfast

@@ -45,8 +45,8 @@ struct OpenMP {
 class Lease {
  public:
   // `interrupted` is asked now and then, on the calling thread, whether to stop. Runs take place on
-  // the threads of `openmp` where it is given and this is no child that was forked: there it has
-  // none.
+  // the threads of `openmp` where it is given and grants enough, and this is no child that was
+  // forked: there it has none.
   Lease(int threads, bool (*interrupted)(), const OpenMP* openmp = nullptr);
   Lease(const Lease&) = delete;
   Lease& operator=(const Lease&) = delete;

@@ -16,10 +16,10 @@ _FLAGS = 6  # their place in /proc/self/stat, after the name
 def _was_forked() -> bool:
     """Tell whether a runtime may believe that it has threads, which only the parent has."""
     try:
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    except OSError:
+        fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+        return bool(int(fields[_FLAGS]) & _FORKED_WITHOUT_EXEC)
+    except (OSError, ValueError, IndexError):
         return True
-    return bool(int(fields[_FLAGS]) & _FORKED_WITHOUT_EXEC)
 
 
 def _functions(library: ctypes.CDLL) -> tuple[int, int, int] | None:
@@ -41,7 +41,7 @@ def find_openmp() -> tuple[int, int, int] | None:
     threads would need. Names are looked up in the linker's order: what was loaded for all first,
     then what PyTorch's library was linked with.
     """
-    if _was_forked():
+    if _was_forked() or "ATen parallel backend: OpenMP" not in torch.__config__.parallel_info():
         return None
     found = _functions(ctypes.CDLL(None))
     if found is not None:
