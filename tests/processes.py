@@ -7,6 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+# For code that imports os and signal.
+IN_CHILD = """
+def in_child(check):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(200)  # a child that hangs must not outlive the test
+        os._exit(0 if check() else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+"""
+
 
 def launch(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `code` where cases.py can be imported; one that hangs is ended and fails the test."""

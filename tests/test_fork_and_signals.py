@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from processes import run_python
+from processes import IN_CHILD, run_python
 
 # -- fork -------------------------------------------------------------------------------------
 
@@ -20,14 +20,8 @@ expected = outcome(layer, call)
 def same(_=None):
     ours = outcome(layer, call)
     return all(np.array_equal(ours[name], v) for name, v in expected.items())
-
-def in_child(check):
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(200)  # a child that hangs must not outlive the test
-        os._exit(0 if check() else 1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 """
+FORKING += IN_CHILD
 
 
 def test_fork_after_use() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from processes import run_python
+from processes import IN_CHILD, run_python
 
 torch = pytest.importorskip("torch", reason="rnnfast.torch needs torch")
 
@@ -15,13 +15,6 @@ torch.set_num_threads(2)
 torch.manual_seed(0)
 torch.ones(1000, 1000) @ torch.ones(1000, 1000)  # starts the threads
 IMPORT
-
-def in_child(check):
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(100)  # a child that hangs must not outlive the test
-        os._exit(0 if check() else 1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 """
 
 MODEL = """
@@ -48,15 +41,15 @@ core = kernel_of(model._spec(False), x.dtype).core
 expected = outcome()
 """
 
-BEFORE, LATER = CODE.replace("IMPORT", MODEL), CODE.replace("IMPORT", "")
+CODE += IN_CHILD
+USED = "from rnnfast.torch.threads import find_openmp\nassert find_openmp() is not None\n"
+BEFORE, LATER = CODE.replace("IMPORT", MODEL + USED), CODE.replace("IMPORT", "")
 
 
 def test_calls_run_on_the_threads_of_the_runtime() -> None:
     """One that counts its regions stands before PyTorch's; then one that grants a single thread."""
     code = """
-from rnnfast.torch.threads import find_openmp
 parallel, *others = find_openmp()
-Job = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 Parallel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
 regions, most = [], 2
 @Parallel

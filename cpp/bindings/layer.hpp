@@ -51,8 +51,8 @@ class PyLayer {
   // scales: None, or an array (L*D, 3) as magnitudes makes
   virtual std::unique_ptr<PyPacked> pack(py::array parameters, py::handle scales,
                                          py::handle num_threads) const = 0;
-  // Calls that are no single steps run on an OpenMP runtime's threads from now on; the addresses of
-  // its GOMP_parallel, omp_get_thread_num and omp_get_num_threads.
+  // From now on the runs of calls, not what they share out to be claimed, take place on an OpenMP
+  // runtime's threads: the addresses of its GOMP_parallel, omp_get_thread_num, omp_get_num_threads.
   virtual void use_openmp(uintptr_t parallel, uintptr_t thread_num, uintptr_t num_threads) = 0;
   // (L*D, 3): the largest of x, of h and of the second product's input
   virtual py::array magnitudes(PyTape& tape) const = 0;

@@ -5,8 +5,6 @@
 #include <cstring>
 #include <utility>
 
-#include "layers.hpp"
-
 namespace rnnfast {
 namespace {
 
@@ -28,18 +26,11 @@ bool same(const Real* a, const Real* b, size_t count) {
   return std::memcmp(a, b, count * sizeof(Real)) == 0;
 }
 
-// Calls job(begin, end) for shares of so many parameters.
-void in_shares(index count, Lease& lease, const std::function<void(index, index)>& job) {
-  pack_in_shares(count, lease, [&](const Worker& me) {
-    job(count * me.index / me.count, count * (me.index + 1) / me.count);
-  });
-}
-
 template <class Real>
 bool holds(const KeptWeights<Real>& kept, const Real* parameters, Lease& lease) {
   if (kept.packed.instructions != &current()) return false;
   std::atomic<bool> equal{true};
-  in_shares(kept.parameters.size(), lease, [&](index begin, index end) {
+  lease.parallel(kept.parameters.size(), sizeof(Real), [&](index begin, index end) {
     if (!same(parameters + begin, kept.parameters.data() + begin, end - begin))
       equal.store(false, std::memory_order_relaxed);
   });
@@ -51,7 +42,7 @@ template <class Real>
 std::shared_ptr<const KeptWeights<Real>> keep(const Spec& spec, const Real* parameters,
                                               Lease& lease) {
   Buffer<Real> copy(parameter_count(spec));
-  in_shares(copy.size(), lease, [&](index begin, index end) {
+  lease.parallel(copy.size(), sizeof(Real), [&](index begin, index end) {
     std::memcpy(copy.data() + begin, parameters + begin, (end - begin) * sizeof(Real));
   });
   PackedNetwork<Real> packed = pack<Real>(spec, copy.data(), lease);
