@@ -18,7 +18,7 @@ import pytest
 import rnnfast
 
 ROOT = Path(__file__).parents[1]
-CPP, PACKAGE = ROOT / "cpp", ROOT / "python/rnnfast"
+CPP, CUDA, PACKAGE = ROOT / "cpp", ROOT / "cuda", ROOT / "python/rnnfast"
 
 # -- C++ --------------------------------------------------------------------------------------
 
@@ -128,6 +128,19 @@ def test_kernels_have_no_code_of_the_standard_library() -> None:
     assert standard_library_in_kernels(CPP) == []
 
 
+def test_the_emulator_needs_nothing_of_cuda() -> None:
+    """What both machines share is plain C++, so that it can be checked without nvcc."""
+    waiting, seen = [CUDA / "emulated_module.cpp"], set()
+    while waiting:
+        path = waiting.pop()
+        seen.add(path)
+        text = path.read_text()
+        assert not re.search(r"#\s*include\s*<(cu|thrust)", text), path
+        ours = (path.parent / header for header in re.findall(r'#\s*include "(.*?)"', text))
+        waiting += [p for p in ours if p.parent == CUDA and p not in seen]
+    assert {CUDA / name for name in ("cells.hpp", "kernels.hpp", "recurrence.hpp")} < seen
+
+
 PLANTED = {
     "kernels/tile.hpp": ('#include "../network/spec.hpp"', "is not for kernels"),
     "kernels/cells/gru.hpp": ("#include <vector>", "is no plain C header"),
@@ -180,8 +193,9 @@ def test_planted_code_of_the_standard_library_is_found(tmp_path: Path) -> None:
 USES = {
     "__init__": {"_core", "layers", "plan", "quantized", "stream"},
     "flat": set(),
-    "options": {"_core", "flat"},
-    "parameters": {"_core", "flat", "options"},
+    "device": {"_cuda"},
+    "options": {"_core", "device", "flat"},
+    "parameters": {"_core", "device", "flat", "options"},
     "stream": {"_core", "flat", "options"},
     "plan": {"_core", "options"},
     "quantized": {"_core", "flat", "options", "parameters", "stream"},
@@ -428,8 +442,8 @@ def test_every_cell_is_in_each_table_once() -> None:
     kernels = re.findall(r"kernels<\w+<", (CPP / "kernels/kernels.cpp").read_text())
     assert len(values) == len(rows) == len(kernels)
     assert f"cell_count = {len(values)};" in cells
-    spec = (CPP / "bindings/layer.cpp").read_text()
-    assert set(re.findall(r"Cell::(\w+)", spec)) == set(values)
+    for path, use in ((CPP / "bindings/options.cpp", ""), (CUDA / "network.hpp", "case ")):
+        assert set(re.findall(rf"{use}Cell::(\w+)", path.read_text())) == set(values)
 
 
 def test_every_file_of_a_cell_is_compiled() -> None:

@@ -62,10 +62,5 @@ class PyLayer {
 };
 
 std::unique_ptr<PyLayer> make_layer(const std::string& dtype, const Spec& spec);
-Compute compute_named(const char* argument, const std::string& name);
-Spec make_spec(const std::string& cell, index input_size, index hidden_size, index num_layers,
-               bool bias, bool batch_first, double dropout, bool bidirectional, index proj_size,
-               bool reset_after, const std::string& nonlinearity, const std::string& compute,
-               index recompute);
 
 }  // namespace rnnfast

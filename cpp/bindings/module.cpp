@@ -9,6 +9,7 @@
 #include "arrays.hpp"
 #include "dense.hpp"
 #include "layer.hpp"
+#include "options.hpp"
 #include "probes.hpp"
 
 namespace rnnfast {

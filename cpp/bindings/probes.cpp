@@ -8,7 +8,7 @@
 #include "../network/workspace.hpp"
 #include "arrays.hpp"
 #include "gil.hpp"
-#include "layer.hpp"
+#include "options.hpp"
 
 namespace rnnfast {
 namespace {

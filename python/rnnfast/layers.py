@@ -173,7 +173,7 @@ class Layer(Parametrized):
             If the tape was used before or belongs to another layer; or if `out` overlaps what is
             read, or a shape or dtype does not fit, after which the tape can still be used.
         """
-        if not isinstance(tape, _core.Tape):
+        if not isinstance(tape, self._tape_type):
             raise self._wrong_type("tape", tape, "what forward returned")
         input_gradient = self._flag("input_gradient", input_gradient)
         if out is not None:
@@ -323,6 +323,10 @@ class RNN(Layer):
         of them, rather than the gates of all steps, which :meth:`backward` computes again between
         two of them at a time. Rounded up to some 500 rows, steps times batch. Results are the same,
         bit for bit.
+    device : {"cpu", "cuda"}
+        What computes. ``"cuda"`` needs a build with the GPU backend: float32 alone, where `compute`
+        may also be ``"tf32"``, without `recompute` and `num_threads`; arrays are copied there and
+        back.
     rng : int, Generator or None
         Source of the initial weights, U(±1/√H), and of dropout.
 
@@ -348,6 +352,7 @@ class RNN(Layer):
         dtype: npt.DTypeLike = "float32",
         compute: str = "float32",
         recompute: int | str | None = None,
+        device: str = "cpu",
         rng: int | np.random.Generator | None = None,
     ) -> None:
         super().__init__(
@@ -363,6 +368,7 @@ class RNN(Layer):
             rng=rng,
             nonlinearity=nonlinearity,
             recompute=recompute,
+            device=device,
         )
         self.nonlinearity = nonlinearity
 
@@ -405,6 +411,10 @@ class LSTM(Layer):
         of them, rather than the gates of all steps, which :meth:`backward` computes again between
         two of them at a time. Rounded up to some 500 rows, steps times batch. Results are the same,
         bit for bit.
+    device : {"cpu", "cuda"}
+        What computes. ``"cuda"`` needs a build with the GPU backend: float32 alone, where `compute`
+        may also be ``"tf32"``, without `recompute` and `num_threads`; arrays are copied there and
+        back.
     rng : int, Generator or None
         Source of the initial weights, U(±1/√H), and of dropout.
 
@@ -430,6 +440,7 @@ class LSTM(Layer):
         dtype: npt.DTypeLike = "float32",
         compute: str = "float32",
         recompute: int | str | None = None,
+        device: str = "cpu",
         rng: int | np.random.Generator | None = None,
     ) -> None:
         super().__init__(
@@ -445,6 +456,7 @@ class LSTM(Layer):
             rng=rng,
             proj_size=proj_size,
             recompute=recompute,
+            device=device,
         )
 
     def _describe(self) -> Iterator[tuple[str, Any]]:
@@ -486,6 +498,10 @@ class GRU(Layer):
         of them, rather than the gates of all steps, which :meth:`backward` computes again between
         two of them at a time. Rounded up to some 500 rows, steps times batch. Results are the same,
         bit for bit.
+    device : {"cpu", "cuda"}
+        What computes. ``"cuda"`` needs a build with the GPU backend: float32 alone, where `compute`
+        may also be ``"tf32"``, without `recompute` and `num_threads`; arrays are copied there and
+        back.
     rng : int, Generator or None
         Source of the initial weights, U(±1/√H), and of dropout.
 
@@ -511,6 +527,7 @@ class GRU(Layer):
         dtype: npt.DTypeLike = "float32",
         compute: str = "float32",
         recompute: int | str | None = None,
+        device: str = "cpu",
         rng: int | np.random.Generator | None = None,
     ) -> None:
         super().__init__(
@@ -526,6 +543,7 @@ class GRU(Layer):
             rng=rng,
             reset_after=reset_after,
             recompute=recompute,
+            device=device,
         )
         self.reset_after: bool = self._options["reset_after"]
 

@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
+from . import device as devices
 from .flat import Named
 
 _NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
+_COMPUTE = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "tf32", "bfloat16")}
 _MOST = 2**31 - 1
 _WINDOWS: dict[Any, int] = {None: 0, "auto": -1}  # what the compiled half calls them
 _MOST_LAYERS = 2**16  # each has parameters with names
@@ -22,8 +24,13 @@ _MOST_LAYERS = 2**16  # each has parameters with names
 
 def make_core(cell: str, arguments: dict[str, Any]) -> _core.Layer:
     """Make the compiled half of a layer from what it was constructed with."""
-    window = arguments["recompute"]
-    return _core.Layer(cell=cell, **{**arguments, "recompute": _WINDOWS.get(window, window)})
+    options = dict(arguments)
+    window = options.pop("recompute")
+    if options.pop("device") == "cuda":
+        del options["dtype"]
+        made: _core.Layer = devices.cuda().Layer(cell=cell, **options)
+        return made
+    return _core.Layer(cell=cell, **options, recompute=_WINDOWS.get(window, window))
 
 
 class Options(Named, ABC):
@@ -45,6 +52,7 @@ class Options(Named, ABC):
         reset_after: bool = True,
         nonlinearity: str = "tanh",
         recompute: int | str | None = None,
+        device: str = "cpu",
     ) -> None:
         self.input_size = self._integer("input_size", input_size, 1)
         self.hidden_size = self._integer("hidden_size", hidden_size, 1)
@@ -55,12 +63,15 @@ class Options(Named, ABC):
         self.bidirectional = self._flag("bidirectional", bidirectional)
         self.proj_size = self._projection(proj_size)
         self.dtype = self._float_type(dtype)
-        self.compute = self._choice("compute", compute, ("float32", "bfloat16"))
-        if self.compute == "bfloat16" and self.dtype != np.float32:
+        self.device = self._choice("device", device, ("cpu", "cuda"))
+        self.compute = self._choice("compute", compute, _COMPUTE[self.device])
+        if self.compute != "float32" and self.dtype != np.float32:
             raise self._wrong_value(
-                f"compute is 'bfloat16' with dtype {self.dtype}, expected dtype float32"
+                f"compute is {self.compute!r} with dtype {self.dtype}, expected dtype float32"
             )
         self.recompute = self._window(recompute)
+        if self.device == "cuda":
+            self._check_device()
         self._options: dict[str, Any] = {
             "reset_after": self._flag("reset_after", reset_after),
             "nonlinearity": self._choice("nonlinearity", nonlinearity, _NONLINEARITIES),
@@ -129,6 +140,16 @@ class Options(Named, ABC):
             return value
         return self._integer("recompute", value, 1, expected=expected)
 
+    def _check_device(self) -> None:
+        for name, value, expected in (
+            ("dtype", self.dtype, np.dtype(np.float32)),
+            ("recompute", self.recompute, None),
+        ):
+            if value != expected:
+                raise self._wrong_value(
+                    f"{name} is {value!r} with device 'cuda', expected {expected!r}"
+                )
+
     # The compiled half.
 
     def _arguments(self) -> dict[str, Any]:
@@ -145,6 +166,7 @@ class Options(Named, ABC):
             "compute": self.compute,
             "proj_size": self.proj_size,
             "recompute": self.recompute,
+            "device": self.device,
             **self._options,
         }
 
@@ -174,3 +196,5 @@ class Options(Named, ABC):
             yield "compute", self.compute
         if self.recompute is not None:
             yield "recompute", self.recompute
+        if self.device != "cpu":
+            yield "device", self.device

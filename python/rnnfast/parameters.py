@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
+from . import device as devices
 from .flat import Array, FlatParameters
 from .options import Options
 
@@ -25,12 +26,20 @@ class Parametrized(Options, FlatParameters):
         super().__init__(*options, **own_options)
         self.rng = self._generator(rng)
         self._make_core()
-        self._cache = _core.WeightCache()
         size = sum(int(np.prod(shape)) for _, shape, _ in self._layout)
         bound = 1 / np.sqrt(self.hidden_size)
         flat = np.empty(size, self.dtype)
         flat[:] = self.rng.uniform(-bound, bound, size)
         self._attach(flat)
+
+    def _make_core(self) -> None:
+        super()._make_core()
+        self._cache = None if self.device == "cuda" else _core.WeightCache()
+
+    @property
+    def _tape_type(self) -> type[_core.Tape]:
+        tape: type[_core.Tape] = devices.cuda().Tape if self.device == "cuda" else _core.Tape
+        return tape
 
     def _generator(self, rng: int | np.random.Generator | None) -> np.random.Generator:
         expected = "None, an integer of at least 0 or a NumPy Generator"
@@ -59,5 +68,4 @@ class Parametrized(Options, FlatParameters):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._make_core()
-        self._cache = _core.WeightCache()
         super().__setstate__(state)

@@ -189,6 +189,10 @@ def explain(
             f"explain: layer is a {type(layer).__name__}, expected an RNN, LSTM, GRU or "
             "QuantizedLayer"
         )
+    if layer.device != "cpu":
+        raise layer._wrong_value(
+            f"explain: device is {layer.device!r}, expected a layer with device 'cpu'"
+        )
     steps = layer._integer("seq_length", seq_length, 1)
     rows = layer._integer("batch", batch, 1)
     total = steps * rows

@@ -20,6 +20,7 @@ __all__ = ["QuantizationError", "QuantizedLayer"]
 
 _LARGEST = 127
 _MOST_PRODUCTS = 2**16  # that a sum of 32 bits holds
+_FLOAT = {"compute": "float32", "recompute": None, "device": "cpu"}  # as it is measured
 _OPERANDS = ("input", "hidden", "gated")  # as the core orders them
 
 
@@ -76,7 +77,7 @@ class QuantizedLayer(Options):
         if not isinstance(layer, Parametrized):
             raise self._wrong_type("layer", layer, "an RNN, LSTM or GRU")
         self._name = layer._name
-        super().__init__(**{**layer._arguments(), "compute": "float32", "recompute": None})
+        super().__init__(**{**layer._arguments(), **_FLOAT})
         self.compute = "int8"
         self._described = {"cell": type(layer).__name__, **dict(layer._describe())}
         if self.dtype != np.float32:
@@ -109,8 +110,7 @@ class QuantizedLayer(Options):
             parts = {f"calibration[{i}]": x for i, x in enumerate(calibration)}
         if not parts:
             raise self._wrong_value("calibration is empty, expected at least one array")
-        whole = {"compute": "float32", "dropout": 0.0, "recompute": None}
-        core = make_core(layer._name, {**layer._arguments(), **whole})
+        core = make_core(layer._name, {**layer._arguments(), **_FLOAT, "dropout": 0.0})
         measured = [self._measured(core, layer.flat, name, x) for name, x in parts.items()]
         largest = np.maximum.reduce(measured)
         fixed = dict(zip(self._operands(), (largest / np.float32(_LARGEST)).flat, strict=True))

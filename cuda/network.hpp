@@ -1,0 +1,293 @@
+// Layers × directions: direction d of layer l has the index k = l·D + d in weights and states.
+#pragma once
+
+#include <cmath>
+#include <optional>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "../cpp/network/spec.hpp"
+#include "recurrence.hpp"
+
+namespace rnnfast::cuda {
+
+// Arrays of a call in the machine's memory, time before batch. Null stands for what is not given.
+struct Inputs {
+  const float* parameters;
+  const float* x;         // (T, B, I); null where there are tokens
+  const int32_t* tokens;  // (T, B)
+  const float *h0, *c0;   // (L·D, B, ·)
+  const int32_t* lengths;
+  const uint8_t* reset;
+  index steps, batch;
+};
+
+struct Outputs {
+  float* y;                // (T, B, D·R)
+  float *h_last, *c_last;  // (L·D, B, ·)
+};
+
+struct OutputGradients {
+  const float* dy;
+  const float *dh_last, *dc_last;
+};
+
+struct InputGradients {
+  float* dx;  // null: not wanted
+  float *dh0, *dc0;
+  float* dparameters;
+};
+
+template <class Visitor>
+void with_cell(const Spec& spec, Visitor&& visit) {
+  switch (spec.cell) {
+    case Cell::basic: return visit(Basic{}, std::false_type{});
+    case Cell::lstm: return visit(Lstm{}, std::false_type{});
+    case Cell::lstm_projected: return visit(Lstm{}, std::true_type{});
+    case Cell::gru: return visit(Gru{}, std::false_type{});
+    case Cell::gru_reset_before: return visit(GruResetBefore{}, std::false_type{});
+  }
+}
+
+template <class Machine, class Operand>
+class Network {
+  template <class T>
+  using Buffer = typename Machine::template Buffer<T>;
+  static constexpr bool narrow = sizeof(Operand) < sizeof(float);
+
+ public:
+  // `record`: whether `backward` is to follow, which reads the inputs again.
+  Network(const Spec& spec, const Inputs& in, bool record, uint64_t seed)
+      : spec_(spec), in_(in), record_(record), seed_(seed) {}
+
+  void forward(Machine& machine, const Outputs& out) {
+    machine_ = &machine;
+    if constexpr (narrow) weights_ = converted(in_.parameters, parameter_count(spec_));
+    const float* x = in_.x;
+    for (index l = 0; l < spec_.layers; ++l) {
+      Layer layer;
+      read_input(layer, l, x);
+      float* y = out.y;
+      if (l + 1 < spec_.layers) {
+        layer.y = keep<float>(rows() * spec_.width());
+        y = layer.y->data();
+      }
+      for (int d = 0; d < spec_.directions; ++d) run(layer, l, d, y, out);
+      if (l + 1 < spec_.layers) x = dropped(l, y);
+      if (!record_) layers_.clear();  // whose y has been read
+      layers_.push_back(std::move(layer));
+    }
+  }
+
+  void backward(Machine& machine, const OutputGradients& given, const InputGradients& wanted) {
+    machine_ = &machine;
+    const float* dy = given.dy;
+    Buffer<float> held, next;
+    for (index l = spec_.layers; l-- > 0;) {
+      float* dx = l ? nullptr : wanted.dx;
+      if (l) {
+        next = machine_->template make<float>(rows() * spec_.layer_input(l));
+        dx = next.data();
+      }
+      for (int d = 0; d < spec_.directions; ++d) run_back(l, d, dy, dx, given, wanted);
+      if (l) {
+        dy = dropped(l - 1, dx);
+        held = std::move(next);
+      }
+    }
+  }
+
+  // Of what is kept for BPTT.
+  index bytes() const { return bytes_; }
+
+ private:
+  struct Direction {
+    Buffer<float> gates, h, c, kept, u;
+    Buffer<Operand> h_operand, kept_operand;
+    Track<Operand> track;
+  };
+  struct Layer {
+    std::optional<Buffer<float>> y;
+    Buffer<Operand> converted;
+    const Operand* x = nullptr;  // (T·B, I); null of tokens
+    std::vector<Direction> directions;
+  };
+
+  index B() const { return in_.batch; }
+  index rows() const { return in_.steps * in_.batch; }
+  Sequences sequences(bool reverse) const {
+    return {in_.steps, in_.batch, in_.lengths, in_.reset, reverse};
+  }
+
+  template <class T>
+  Buffer<T> keep(index count) {
+    bytes_ += count * static_cast<index>(sizeof(T));
+    return machine_->template make<T>(count);
+  }
+
+  Buffer<Operand> converted(const float* from, index count) {
+    auto to = keep<Operand>(count);
+    machine_->run(Convert<float, Operand>{{count, 1, nullptr, nullptr, false}, 1, from, to.data()});
+    return to;
+  }
+
+  // x as products read it, with zeros where a sequence has no step: 0 · NaN is no zero.
+  void read_input(Layer& layer, index l, const float* x) {
+    if (!x) return;
+    if constexpr (!narrow) layer.x = x;
+    if (!narrow && (l || !in_.lengths)) return;
+    const index width = spec_.layer_input(l);
+    layer.converted = keep<Operand>(rows() * width);
+    machine_->run(Convert<float, Operand>{sequences(false), width, x, layer.converted.data()});
+    layer.x = layer.converted.data();
+  }
+
+  // A layer's output after dropout; of gradients, the same in the other direction. In place.
+  float* dropped(index l, float* y) {
+    if (!record_ || spec_.dropout == 0) return y;
+    const double p = spec_.dropout;
+    const auto threshold = static_cast<uint32_t>(std::lround(p * (1 << 24)));
+    const float scale = p < 1 ? static_cast<float>(1 / (1 - p)) : 0.0f;
+    machine_->run(Drop{rows() * spec_.width(), l, seed_, threshold, scale, y, y});
+    return y;
+  }
+
+  // The part of an array (L·D, B, width) that belongs to a direction.
+  template <class T>
+  T* part(T* all, index l, int d, index width) const {
+    return all ? all + (l * spec_.directions + d) * B() * width : nullptr;
+  }
+
+  Weights<Operand> operands(index l, int d) const {
+    const auto* flat = in_.parameters;
+    const auto w = rnnfast::weights(spec_, flat, l, d);
+    if constexpr (narrow) {
+      const auto narrowed = [&](const float* p) {
+        return p ? weights_.data() + (p - flat) : nullptr;
+      };
+      return {narrowed(w.w_ih), narrowed(w.w_hh), narrowed(w.w_hr)};
+    } else {
+      return {w.w_ih, w.w_hh, w.w_hr};
+    }
+  }
+
+  template <class Cell>
+  Direction make_direction(index l, int d, bool projected, float* y, const Outputs& out) {
+    const index N = rows(), H = spec_.hidden, R = spec_.output();
+    const auto w = rnnfast::weights(spec_, in_.parameters, l, d);
+    Direction own;
+    own.gates = keep<float>(N * Cell::gates * H);
+    own.h = keep<float>(N * R);
+    own.u = keep<float>(B() * Cell::gates * H);
+    if (Cell::has_cell_state) own.c = keep<float>(N * H);
+    if (Cell::state_gates_differ) own.kept = keep<float>(N * H);
+    if (narrow) own.h_operand = keep<Operand>(N * R);
+    if (projected || Cell::splits) own.kept_operand = keep<Operand>(N * H);
+    Track<Operand>& k = own.track;
+    k.sequences = sequences(d == 1);
+    k.shape = {spec_.layer_input(l), H, R, spec_.nonlinearity};
+    k.b_ih = w.b_ih, k.b_hh = w.b_hh;
+    k.gates = own.gates.data(), k.h = own.h.data(), k.c = own.c.data();
+    k.kept = own.kept.data(), k.u = own.u.data();
+    k.kept_operand = own.kept_operand.data();
+    if constexpr (narrow)
+      k.h_operand = own.h_operand.data();
+    else
+      k.h_operand = own.h.data();
+    k.h_last = part(out.h_last, l, d, R);
+    k.c_last = part(out.c_last, l, d, H);
+    k.y = y + d * R;
+    k.y_stride = spec_.width();
+    return own;
+  }
+
+  void run(Layer& layer, index l, int d, float* y, const Outputs& out) {
+    with_cell(spec_, [&]<class Cell, bool projected>(Cell, std::bool_constant<projected>) {
+      layer.directions.push_back(make_direction<Cell>(l, d, projected, y, out));
+      const auto& k = layer.directions.back().track;
+      const index GH = Cell::gates * spec_.hidden, I = k.shape.input;
+      const auto w = operands(l, d);
+      if (layer.x)
+        machine_->multiply(Product<Operand>{{layer.x, rows(), I, I},
+                                            Matrix<const Operand>{w.ih, GH, I, I}.t(),
+                                            {k.gates, rows(), GH, GH}});
+      else
+        gather(k, rnnfast::weights(spec_, in_.parameters, l, d).w_ih, GH);
+      Recurrence<Machine, Cell, Operand, projected>(*machine_, k, w)
+          .forward(part(in_.h0, l, d, spec_.output()), part(in_.c0, l, d, spec_.hidden));
+    });
+  }
+
+  void gather(const Track<Operand>& k, const float* w_ih, index GH) {
+    const index I = k.shape.input;
+    const auto columns = machine_->template make<float>(I * GH);
+    machine_->run(Transpose{GH, I, w_ih, columns.data()});
+    machine_->run(Gather{sequences(false), GH, in_.tokens, columns.data(), k.gates});
+  }
+
+  void run_back(index l, int d, const float* dy, float* dx, const OutputGradients& given,
+                const InputGradients& wanted) {
+    with_cell(spec_, [&]<class Cell, bool projected>(Cell, std::bool_constant<projected>) {
+      const index N = rows(), H = spec_.hidden, R = spec_.output(), GH = Cell::gates * H;
+      const Layer& layer = layers_[l];
+      const auto& k = layer.directions[d].track;
+      const auto da = machine_->template make<Operand>(N * GH);
+      Buffer<Operand> du, dprojected;
+      if (Cell::state_gates_differ) du = machine_->template make<Operand>(N * GH);
+      if (projected) dprojected = machine_->template make<Operand>(N * R);
+      const auto dh = carried(part(given.dh_last, l, d, R), R);
+      const auto dc = carried(part(given.dc_last, l, d, H), Cell::has_cell_state ? H : 0);
+      const auto dhidden = machine_->template make<float>(projected || Cell::splits ? B() * H : 0);
+      const GradientTrack<Operand> gradients{dy ? dy + d * R : nullptr,
+                                             spec_.width(),
+                                             da.data(),
+                                             Cell::state_gates_differ ? du.data() : da.data(),
+                                             dprojected.data(),
+                                             dh.data(),
+                                             dc.data(),
+                                             dhidden.data()};
+      Recurrence<Machine, Cell, Operand, projected> recurrence(*machine_, k, operands(l, d));
+      recurrence.backward(gradients, part(wanted.dh0, l, d, R), part(wanted.dc0, l, d, H));
+      const auto w = rnnfast::weights(spec_, wanted.dparameters, l, d);
+      const WeightGradients dw{w.w_ih, w.w_hh, w.b_ih, w.b_hh, w.w_hr};
+      if (layer.x) {
+        recurrence.weight_gradients(gradients, {layer.x, N, k.shape.input, k.shape.input}, dw);
+      } else {
+        recurrence.state_weight_gradients(gradients, dw);
+        scatter(gradients.da, GH, w.w_ih);
+      }
+      if (dx) recurrence.input_gradient(gradients, dx, d > 0);
+    });
+  }
+
+  // A gradient of the last state as BPTT carries it on.
+  Buffer<float> carried(const float* given, index width) {
+    auto to = machine_->template make<float>(B() * width);
+    if (given)
+      machine_->run(
+          Convert<float, float>{{B(), 1, nullptr, nullptr, false}, width, given, to.data()});
+    else
+      machine_->zero(to.data(), B() * width * sizeof(float));
+    return to;
+  }
+
+  void scatter(const Operand* da, index GH, float* dweight) {
+    const auto sorted = machine_->template make<int32_t>(rows());
+    const auto row = machine_->template make<int32_t>(rows());
+    machine_->sort(in_.tokens, rows(), sorted.data(), row.data());
+    machine_->run(
+        Scatter<Operand>{rows(), GH, spec_.input, sorted.data(), row.data(), da, dweight});
+  }
+
+  Machine* machine_ = nullptr;  // of the present call
+  Spec spec_;
+  Inputs in_;
+  bool record_;
+  uint64_t seed_;
+  index bytes_ = 0;
+  Buffer<Operand> weights_;
+  std::vector<Layer> layers_;
+};
+
+}  // namespace rnnfast::cuda

@@ -1,0 +1,37 @@
+"""The GPU backend, where this build has one."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+
+def _library_folders() -> list[Path]:
+    """List where the packages of CUDA's libraries put them."""
+    roots = [Path(folder) / "nvidia" for folder in sys.path]
+    return [folder for root in roots if root.is_dir() for folder in root.glob("*/lib")]
+
+
+@cache
+def cuda() -> ModuleType:
+    """Load the extension module.
+
+    Raises
+    ------
+    RuntimeError
+        If this build has none, or there is no GPU that it can use.
+    """
+    try:
+        from . import _cuda
+    except ImportError as error:
+        raise RuntimeError(
+            "device is 'cuda', for which this build of rnnfast has no backend: install it with "
+            "pip install -C cmake.define.RNNFAST_CUDA=ON, which needs nvcc"
+        ) from error
+    for folder in _library_folders():
+        for library in folder.glob("libcublasLt.so.*"):
+            _cuda.add_cublaslt_path(str(library))
+    _cuda.require_device()
+    return _cuda
