@@ -12,6 +12,7 @@ nox.options.sessions = ["lint", "tests"]
 
 TORCH = "torch==2.13.0"  # as in .ci/run: the newest may bring gigabytes of CUDA packages
 PRESETS = ["asan", "tsan", "dev", "arm"]
+FOLDERS = ["cpp", "cuda", "tests/cpp"]
 ARM_TOOLS = ["aarch64-linux-gnu-g++", "qemu-aarch64-static"]
 ENVIRONMENT = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
 
@@ -38,7 +39,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
-    patterns = [f"{folder}/*.{end}" for folder in ("cpp", "tests/cpp") for end in ("hpp", "cpp")]
+    patterns = [f"{folder}/*.{end}" for folder in FOLDERS for end in ("hpp", "cpp", "cu")]
     listing = session.run("git", "ls-files", *patterns, external=True, silent=True)
     session.run("clang-format", "--dry-run", "-Werror", *str(listing).split())
 
