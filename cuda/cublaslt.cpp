@@ -3,16 +3,20 @@
 #include <dlfcn.h>
 
 #include <stdexcept>
+#include <vector>
+
+#include "errors.hpp"
 
 namespace rnnfast::cuda {
 namespace {
 
 #define RNNFAST_QUOTE(x) #x
 #define RNNFAST_TEXT(x) RNNFAST_QUOTE(x)
-#define RNNFAST_SONAME(major) "libcublasLt.so." RNNFAST_TEXT(major)
+
+constexpr const char* library_name = "libcublasLt.so." RNNFAST_TEXT(CUBLAS_VER_MAJOR);
 
 std::vector<std::string>& paths() {
-  static std::vector<std::string> all{RNNFAST_SONAME(CUBLAS_VER_MAJOR)};
+  static std::vector<std::string> all{library_name};
   return all;
 }
 
@@ -23,9 +27,8 @@ void* open() {
     why += std::string("\n  ") + dlerror();
   }
   throw std::runtime_error(
-      "cuda: cannot load cuBLASLt, which the package nvidia-cublas of CUDA " RNNFAST_TEXT(
-          CUBLAS_VER_MAJOR) " brings:" +
-      why);
+      "cuda: cannot load cuBLASLt of CUDA " RNNFAST_TEXT(CUBLAS_VER_MAJOR) ", which the package "
+      "nvidia-cublas (nvidia-cublas-cu12 for CUDA 12) brings:" + why);
 }
 
 template <class Function>
@@ -38,10 +41,13 @@ CublasLt load() {
   void* library = open();
   CublasLt table{};
   find(library, "cublasLtCreate", table.create);
+  find(library, "cublasLtDestroy", table.destroy);
   find(library, "cublasLtMatmul", table.matmul);
   find(library, "cublasLtMatmulDescCreate", table.desc_create);
+  find(library, "cublasLtMatmulDescDestroy", table.desc_destroy);
   find(library, "cublasLtMatmulDescSetAttribute", table.desc_set);
   find(library, "cublasLtMatrixLayoutCreate", table.layout_create);
+  find(library, "cublasLtMatrixLayoutDestroy", table.layout_destroy);
   find(library, "cublasLtMatmulPreferenceCreate", table.preference_create);
   find(library, "cublasLtMatmulPreferenceDestroy", table.preference_destroy);
   find(library, "cublasLtMatmulPreferenceSetAttribute", table.preference_set);
@@ -52,7 +58,9 @@ CublasLt load() {
 
 }  // namespace
 
-void add_cublaslt_path(const std::string& path) { paths().push_back(path); }
+void add_cublaslt_folder(const std::string& folder) {
+  paths().push_back(folder + "/" + library_name);
+}
 
 const CublasLt& cublaslt() {
   static const CublasLt table = load();
@@ -60,8 +68,10 @@ const CublasLt& cublaslt() {
 }
 
 void check(cublasStatus_t status, const char* doing) {
-  if (status != CUBLAS_STATUS_SUCCESS)
-    throw std::runtime_error(std::string("cuda: ") + doing + ": " + cublaslt().text(status));
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  const std::string text = std::string("cuda: ") + doing + ": " + cublaslt().text(status);
+  if (status == CUBLAS_STATUS_ALLOC_FAILED) throw OutOfMemory(text);
+  throw std::runtime_error(text);
 }
 
 }  // namespace rnnfast::cuda

@@ -1,9 +1,11 @@
-// A Machine that is a GPU: one stream, its memory and its products. It is never given up.
+// A Machine that is a GPU, the first one that CUDA shows: a stream, its memory and its products. It
+// is never given up.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <map>
+#include <typeindex>
 #include <utility>
 
 #include "errors.hpp"
@@ -11,6 +13,7 @@
 
 namespace rnnfast::cuda {
 
+inline constexpr int device_used = 0;
 inline constexpr int block_size = 128;
 
 template <class Kernel>
@@ -21,19 +24,35 @@ __global__ void __launch_bounds__(block_size) each(const Kernel kernel) {
 
 class Device {
  public:
-  explicit Device(bool tf32) : products_(tf32) {
-    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
-  }
+  // The device is current for the thread, and what was before is so again afterwards.
+  class Turn {
+   public:
+    Turn() {
+      check(cudaGetDevice(&before_), "looking for a GPU");
+      check(cudaSetDevice(device_used), "choosing the GPU");
+    }
+    ~Turn() { cudaSetDevice(before_); }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+   private:
+    int before_ = 0;
+  };
+
+  explicit Device(bool tf32);
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
 
+  // Freed on the stream that it was made on, which is never one that is being captured: tapes may
+  // be dropped by any thread at any time.
   template <class T>
   class Buffer {
    public:
     Buffer() = default;
-    Buffer(index count, cudaStream_t stream) : stream_(stream) {
+    Buffer(index count, cudaMemPool_t pool, cudaStream_t stream) : stream_(stream) {
       if (count)
-        check(cudaMallocAsync(&data_, count * sizeof(T), stream), "allocating device memory");
+        check(cudaMallocFromPoolAsync(&data_, count * sizeof(T), pool, stream),
+              "allocating device memory");
     }
     Buffer(Buffer&& other) noexcept
         : data_(std::exchange(other.data_, nullptr)), stream_(other.stream_) {}
@@ -54,20 +73,23 @@ class Device {
 
   template <class T>
   Buffer<T> make(index count) {
-    return {count, stream_};
+    return {count, pool_, stream_};
   }
 
   template <class Kernel>
   void run(const Kernel& kernel) {
     const index blocks = (kernel.threads() + block_size - 1) / block_size;
     if (!blocks) return;
-    each<<<static_cast<unsigned>(blocks), block_size, 0, stream_>>>(kernel);
-    check(cudaGetLastError(), "launching a kernel");
+    void* arguments[] = {const_cast<Kernel*>(&kernel)};
+    check(cudaLaunchKernel(reinterpret_cast<const void*>(each<Kernel>),
+                           dim3(static_cast<unsigned>(blocks)), dim3(block_size), arguments, 0,
+                           current_),
+          "launching a kernel");
   }
 
   template <class Operand>
   void multiply(const Product<Operand>& product) {
-    products_.multiply(product, stream_);
+    products_.multiply(product, current_);
   }
 
   void sort(const int32_t* tokens, index count, int32_t* sorted, int32_t* row);
@@ -86,27 +108,46 @@ class Device {
   void wait() { check(cudaStreamSynchronize(stream_), "computing"); }
   void settle() noexcept { cudaStreamSynchronize(stream_); }
 
-  // As a graph: hundreds of small kernels are launched at once.
+  // In graphs of so many steps: hundreds of small kernels are launched at once, and the next graph
+  // is captured while one runs.
+  static constexpr index steps_of_a_graph = 32;
+
   template <class Body>
-  void repeat(Body&& body) {
-    cudaGraph_t graph;
-    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capturing a graph");
-    try {
-      body();
-    } catch (...) {
-      if (cudaStreamEndCapture(stream_, &graph) == cudaSuccess) cudaGraphDestroy(graph);
-      throw;
-    }
-    check(cudaStreamEndCapture(stream_, &graph), "capturing a graph");
-    launch(graph);
+  void repeat(index count, Body body) {
+    index n = 0;
+    for (; n + steps_of_a_graph <= count; n += steps_of_a_graph)
+      launch(typeid(Body), capture([&] {
+               for (index s = n; s < n + steps_of_a_graph; ++s) body(s);
+             }));
+    for (; n < count; ++n) body(n);
   }
 
  private:
-  void launch(cudaGraph_t graph);
+  template <class Work>
+  cudaGraph_t capture(Work work) {
+    check(cudaStreamBeginCapture(captured_, cudaStreamCaptureModeThreadLocal), "capturing a graph");
+    current_ = captured_;
+    cudaGraph_t graph = nullptr;
+    try {
+      work();
+    } catch (...) {
+      current_ = stream_;
+      cudaStreamEndCapture(captured_, &graph);
+      if (graph) cudaGraphDestroy(graph);
+      throw;
+    }
+    current_ = stream_;
+    check(cudaStreamEndCapture(captured_, &graph), "capturing a graph");
+    return graph;
+  }
+  void launch(std::type_index body, cudaGraph_t graph);
 
   Products products_;
-  cudaStream_t stream_;
-  std::map<size_t, cudaGraphExec_t> instances_;  // by their number of nodes
+  cudaMemPool_t pool_ = nullptr;
+  cudaStream_t stream_ = nullptr;
+  cudaStream_t captured_ = nullptr;  // never runs anything
+  cudaStream_t current_ = nullptr;
+  std::map<std::type_index, cudaGraphExec_t> instances_;
 };
 
 }  // namespace rnnfast::cuda

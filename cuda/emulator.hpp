@@ -8,6 +8,7 @@
 #include <memory>
 #include <numeric>
 #include <random>
+#include <stdexcept>
 #include <vector>
 
 #include "machine.hpp"
@@ -17,6 +18,8 @@ namespace rnnfast::cuda {
 class Emulator {
  public:
   static constexpr index block = 128;
+
+  struct Turn {};
 
   explicit Emulator(bool) {}  // products are float32's, whatever their mode
 
@@ -50,6 +53,7 @@ class Emulator {
 
   template <class Operand>
   void multiply(const Product<Operand>& p) {
+    require(p.a), require(p.b), require(p.c);
     const auto at = [](const auto& m, index row, index column) {
       return to_float(m.transposed ? m.data[column * m.stride + row]
                                    : m.data[row * m.stride + column]);
@@ -77,11 +81,18 @@ class Emulator {
   void settle() noexcept {}
 
   template <class Body>
-  void repeat(Body&& body) {
-    body();
+  void repeat(index count, Body body) {
+    for (index n = 0; n < count; ++n) body(n);
   }
 
  private:
+  // What cuBLASLt refuses.
+  template <class T>
+  static void require(const Matrix<T>& m) {
+    if (m.rows < 1 || m.columns < 1 || m.stride < m.columns)
+      throw std::logic_error("a matrix that cuBLASLt would not take");
+  }
+
   std::mt19937 random_{std::random_device{}()};
 };
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "../cpp/bindings/arrays.hpp"
+#include "../cpp/bindings/gil.hpp"
 #include "../cpp/bindings/options.hpp"
 #include "network.hpp"
 
@@ -32,8 +33,7 @@ class Pool {
 
   class Lease {
    public:
-    Lease(Pool& pool, std::unique_ptr<Machine> machine)
-        : pool_(pool), machine_(std::move(machine)) {}
+    explicit Lease(Pool& pool) : pool_(pool), machine_(pool.take()) {}
     ~Lease() {
       machine_->settle();
       const std::lock_guard lock(pool_.mutex_);
@@ -44,25 +44,25 @@ class Pool {
     Machine& operator*() const { return *machine_; }
 
    private:
+    typename Machine::Turn turn_;
     Pool& pool_;
     std::unique_ptr<Machine> machine_;
   };
 
-  Lease take() {
-    std::unique_ptr<Machine> machine;
+ private:
+  explicit Pool(bool tf32) : tf32_(tf32) {}
+
+  std::unique_ptr<Machine> take() {
     {
       const std::lock_guard lock(mutex_);
       if (!idle_.empty()) {
-        machine = std::move(idle_.back());
+        auto machine = std::move(idle_.back());
         idle_.pop_back();
+        return machine;
       }
     }
-    if (!machine) machine = std::make_unique<Machine>(tf32_);
-    return {*this, std::move(machine)};
+    return std::make_unique<Machine>(tf32_);
   }
-
- private:
-  explicit Pool(bool tf32) : tf32_(tf32) {}
 
   bool tf32_;  // how products of floats are formed
   std::mutex mutex_;
@@ -95,15 +95,13 @@ struct Tape {
   uint64_t layer = 0;
   uint64_t dropout_seed = 0;
   Extent extent{};
+  bool tokens = false;
   bool used = false;
+  index bytes = 0;  // of the network
   Uploaded<Machine> in;
-  std::variant<std::unique_ptr<Network<Machine, float>>,
-               std::unique_ptr<Network<Machine, Bfloat16>>>
-      network;
-
-  index bytes() const {
-    return std::visit([](const auto& n) { return n->bytes(); }, network);
-  }
+  template <class Operand>
+  using Of = std::unique_ptr<Network<Machine, Operand>>;
+  std::variant<Of<float>, Of<Bfloat16>> network;  // null of a batch without sequences
 };
 
 // Lengths and resets as the kernels read them.
@@ -180,7 +178,7 @@ class MachineLayer {
                                                 : py::reinterpret_borrow<py::array>(out);
     py::object dx = py::none();
     float* to_dx = nullptr;
-    if (input_gradient && tape.in.inputs.x) {
+    if (input_gradient && !tape.tokens) {
       auto array = new_array<float>(extent.shape(spec_.input));
       to_dx = array.mutable_data();
       dx = std::move(array);
@@ -189,12 +187,14 @@ class MachineLayer {
     if (std::exchange(tape.used, true))
       throw py::value_error(
           text("tape was used before, expected a fresh one: each forward serves one backward"));
-    {
-      const py::gil_scoped_release without_gil;
-      const auto lease = pool_.take();
+    auto* to_parameters = static_cast<float*>(const_cast<void*>(dparameters.data()));
+    if (extent.batch == 0) {
+      std::fill_n(to_parameters, count_, 0.0f);
+    } else {
+      const WithoutGil without_gil;
+      const typename Pool<Machine>::Lease lease(pool_);
       run_backward(*lease, tape, dy_array ? dy_array->data() : nullptr,
-                   {dlast.h_data(), dlast.c_data()}, to_dx, dinitial.data(),
-                   static_cast<float*>(const_cast<void*>(dparameters.data())));
+                   {dlast.h_data(), dlast.c_data()}, to_dx, dinitial.data(), to_parameters);
       tape.network = {};
       tape.in = {};
     }
@@ -205,8 +205,8 @@ class MachineLayer {
     refuse_threads(num_threads);
     if (!scales.is_none()) throw py::value_error(text("scales are given, expected None"));
     const float* values = flat(parameters);
-    const py::gil_scoped_release without_gil;
-    const auto lease = pool_.take();
+    const WithoutGil without_gil;
+    const typename Pool<Machine>::Lease lease(pool_);
     PyPacked made{serial_, std::make_shared<Buffer<float>>(upload(*lease, values, count_))};
     (*lease).wait();  // for what is uploaded: the caller may change it now
     return made;
@@ -324,22 +324,20 @@ class MachineLayer {
     auto y = new_array<float>(shape);
     NewState last(spec_, e);
     const auto to = last.data();
-    std::unique_ptr<PyTape> tape;
-    {
-      const py::gil_scoped_release without_gil;
-      const auto lease = pool_.take();
-      Machine& machine = *lease;
-      tape = std::make_unique<PyTape>();
-      tape->layer = serial_;
-      tape->dropout_seed = seed;
-      tape->extent = e;
-      tape->in = upload_inputs(machine, values, std::move(kept), in,
+    auto tape = std::make_unique<PyTape>();
+    tape->layer = serial_;
+    tape->dropout_seed = seed;
+    tape->extent = e;
+    tape->tokens = static_cast<bool>(in.tokens);
+    if (e.batch > 0) {
+      const WithoutGil without_gil;
+      const typename Pool<Machine>::Lease lease(pool_);
+      tape->in = upload_inputs(*lease, values, std::move(kept), in,
                                {initial.h_data(), initial.c_data()}, boundaries);
       if (spec_.compute == Compute::bfloat16)
-        compute<Bfloat16>(machine, *tape, record, y.mutable_data(), to.h, to.c);
+        compute<Bfloat16>(*lease, *tape, record, y.mutable_data(), to.h, to.c);
       else
-        compute<float>(machine, *tape, record, y.mutable_data(), to.h, to.c);
-      if (!record) tape.reset();
+        compute<float>(*lease, *tape, record, y.mutable_data(), to.h, to.c);
     }
     if (!record) return py::make_tuple(y, last.object(), py::none());
     return py::make_tuple(y, last.object(), std::move(tape));
@@ -359,6 +357,7 @@ class MachineLayer {
     machine.download(h, h_there.data(), of_h * sizeof(float));
     if (c) machine.download(c, c_there.data(), of_c * sizeof(float));
     machine.wait();
+    tape.bytes = network->bytes();
     tape.network = std::move(network);
   }
 
@@ -373,12 +372,10 @@ class MachineLayer {
     const auto dh0 = machine.template make<float>(of_h);
     const auto dc0 = machine.template make<float>(dinitial.c ? of_c : 0);
     const auto d = machine.template make<float>(count_);
-    std::visit(
-        [&](const auto& network) {
-          network->backward(machine, {dy_there.data(), dh_last.data(), dc_last.data()},
-                            {dx_there.data(), dh0.data(), dc0.data(), d.data()});
-        },
-        tape.network);
+    const OutputGradients given{dy_there.data(), dh_last.data(), dc_last.data()};
+    const InputGradients wanted{dx_there.data(), dh0.data(), dc0.data(), d.data()};
+    std::visit([&](const auto& network) { network->backward(machine, given, wanted); },
+               tape.network);
     if (dx) download_rows(machine, dx, dx_there.data(), e, spec_.input);
     machine.download(dinitial.h, dh0.data(), of_h * sizeof(float));
     if (dinitial.c) machine.download(dinitial.c, dc0.data(), of_c * sizeof(float));
@@ -398,7 +395,7 @@ void add_classes(py::module_& m) {
   using Ours = MachineLayer<Machine>;
   py::class_<Tape<Machine>>(m, "Tape")
       .def_readonly("dropout_seed", &Tape<Machine>::dropout_seed)
-      .def_property_readonly("nbytes", &Tape<Machine>::bytes);
+      .def_readonly("nbytes", &Tape<Machine>::bytes);
   py::class_<Packed<Machine>>(m, "Packed");
   py::class_<Ours>(m, "Layer")
       .def(py::init([](const std::string& cell, index input_size, index hidden_size,

@@ -8,7 +8,8 @@
 //   machine.zero(pointer, bytes)
 //   machine.upload(to, from, bytes)    from the caller's memory
 //   machine.download(to, from, bytes)  to the caller's memory
-//   machine.repeat(body)               runs body(), which is kernels and products alone
+//   Machine::Turn                      lives while a thread uses the machine
+//   machine.repeat(count, body)        body(n) for all n < count, which is kernels and products
 //   machine.wait()                     until all of it is done
 //   machine.settle()                   the same, whatever went wrong
 //
@@ -28,7 +29,6 @@ struct Matrix {
   bool transposed = false;  // read as (columns, rows)
 
   Matrix t() const { return {data, rows, columns, stride, !transposed}; }
-  index height() const { return transposed ? columns : rows; }
   index width() const { return transposed ? rows : columns; }
 };
 

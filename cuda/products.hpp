@@ -5,8 +5,9 @@
 #include <cuda_runtime_api.h>
 
 #include <map>
-#include <tuple>
+#include <memory>
 
+#include "cublaslt.hpp"
 #include "machine.hpp"
 
 namespace rnnfast::cuda {
@@ -14,8 +15,6 @@ namespace rnnfast::cuda {
 class Products {
  public:
   explicit Products(bool tf32);
-  Products(const Products&) = delete;
-  Products& operator=(const Products&) = delete;
 
   template <class Operand>
   void multiply(const Product<Operand>& product, cudaStream_t stream);
@@ -25,6 +24,7 @@ class Products {
   struct Side {
     bool transposed;
     index rows, columns, stride;
+    uint32_t alignment;  // of the pointer, in bytes, up to what cuBLASLt makes use of
     auto operator<=>(const Side&) const = default;
   };
   struct Key {
@@ -34,22 +34,24 @@ class Products {
     auto operator<=>(const Key&) const = default;
   };
   struct Choice {
-    cublasLtMatmulDesc_t desc;
-    cublasLtMatrixLayout_t first, second, result;
+    Owned<cublasLtMatmulDesc_t> desc;
+    Owned<cublasLtMatrixLayout_t> first, second, result;
     cublasLtMatmulAlgo_t algo;
+  };
+  struct Free {
+    void operator()(void* p) const { cudaFree(p); }
   };
 
   template <class T>
-  static Side side(const Matrix<T>& m) {
-    return {m.transposed, m.columns, m.rows, m.stride};
-  }
+  static Side side(const Matrix<T>& m);
   const Choice& choose(const Key& key);
   Choice find(const Key& key);
 
   static constexpr size_t workspace_bytes = size_t{32} << 20;
+  static constexpr size_t most_choices = 512;
   cublasComputeType_t compute_float_;
-  cublasLtHandle_t handle_;
-  void* workspace_ = nullptr;
+  Owned<cublasLtHandle_t> handle_;
+  std::unique_ptr<void, Free> workspace_;
   std::map<Key, Choice> choices_;
 };
 

@@ -29,15 +29,14 @@ class Recurrence {
   // From the gates of the input in k.gates to y and the last state.
   void forward(const float* h0, const float* c0) {
     machine_.run(Enter<Operand>{k_, h0, c0, at(0)});
-    machine_.repeat([&] {
-      for (index s = 0; s < steps(); ++s) step(at(s), s + 1 < steps() ? at(s + 1) : none);
-    });
+    machine_.repeat(steps(), [&](index s) { step(at(s), after(s)); });
   }
 
   // From d.dh and d.dc, the gradient of the last state, to d.da, d.du and that of the initial one.
   void backward(const GradientTrack<Operand>& d, float* dh0, float* dc0) {
-    machine_.repeat([&] {
-      for (index s = steps(); s-- > 0;) step_back(d, at(s), s + 1 < steps() ? at(s + 1) : none);
+    machine_.repeat(steps(), [&](index n) {
+      const index s = steps() - 1 - n;
+      step_back(d, at(s), after(s));
     });
     machine_.run(LeaveBack<Operand>{{k_, d, none, at(0)}, dh0, dc0});
   }
@@ -51,7 +50,8 @@ class Recurrence {
 
   // All but that of W_ih.
   void state_weight_gradients(const GradientTrack<Operand>& d, const WeightGradients& dw) {
-    const Matrix<const Operand> h{k_.h_operand, rows(), R(), R()};
+    const auto masked = without_dead_rows(k_.h_operand);
+    const Matrix<const Operand> h{masked.data() ? masked.data() : k_.h_operand, rows(), R(), R()};
     const Matrix<const Operand> second{k_.kept_operand, rows(), H(), H()};
     if constexpr (Cell::splits) {
       machine_.multiply(Product<Operand>{first_gates(d.du).t(), h, {dw.hh, GH() - H(), R(), R()}});
@@ -79,6 +79,7 @@ class Recurrence {
 
   index steps() const { return k_.sequences.steps; }
   index at(index s) const { return k_.sequences.at(s); }
+  index after(index s) const { return s + 1 < steps() ? at(s + 1) : none; }
   index B() const { return k_.sequences.batch; }
   index I() const { return k_.shape.input; }
   index H() const { return k_.shape.hidden; }
@@ -140,6 +141,15 @@ class Recurrence {
       machine_.run(Retreat<Cell, Operand, projected>{at_t});
       machine_.multiply(Product<Operand>{step_of(gates(d.du), t), w_hh(), dh, true});
     }
+  }
+
+  // Zeros where a sequence has no step: what it carries on may not be finite, and 0 · NaN is no
+  // zero.
+  auto without_dead_rows(const Operand* h) {
+    const bool all_alive = !k_.sequences.lengths;
+    auto masked = machine_.template make<Operand>(all_alive ? 0 : rows() * R());
+    if (!all_alive) machine_.run(Convert<Operand, Operand>{k_.sequences, R(), h, masked.data()});
+    return masked;
   }
 
   void sum_rows(const Operand* from, float* to) {

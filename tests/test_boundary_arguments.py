@@ -193,6 +193,7 @@ def test_copies_and_pickles_are_layers_of_their_own(variant: str, rng: np.random
     x = rng.standard_normal((B, T, WIDTH)).astype(np.float32)
     for copy in (copies.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert repr(copy) == repr(layer)
+        assert copy.flat.ctypes.data % 64 == layer.flat.ctypes.data % 64 == 0  # a cache line
         np.testing.assert_array_equal(copy(x)[0], layer(x)[0])
         assert copy.rng.integers(2**63) == copies.deepcopy(layer).rng.integers(2**63)
         before = layer.flat.copy()

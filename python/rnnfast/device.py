@@ -21,17 +21,18 @@ def cuda() -> ModuleType:
     Raises
     ------
     RuntimeError
-        If this build has none, or there is no GPU that it can use.
+        If this build has none, it cannot be loaded, or there is no GPU that it can use.
     """
     try:
         from . import _cuda
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise RuntimeError(
             "device is 'cuda', for which this build of rnnfast has no backend: install it with "
             "pip install -C cmake.define.RNNFAST_CUDA=ON, which needs nvcc"
         ) from error
-    for folder in _library_folders():
-        for library in folder.glob("libcublasLt.so.*"):
-            _cuda.add_cublaslt_path(str(library))
+    except ImportError as error:
+        raise RuntimeError(f"device is 'cuda', whose backend cannot be loaded: {error}") from error
     _cuda.require_device()
+    for folder in _library_folders():
+        _cuda.add_cublaslt_folder(str(folder))
     return _cuda

@@ -8,7 +8,7 @@ import numpy as np
 
 from . import _core
 from . import device as devices
-from .flat import Array, FlatParameters
+from .flat import Array, FlatParameters, new_buffer
 from .options import Options
 
 
@@ -28,7 +28,7 @@ class Parametrized(Options, FlatParameters):
         self._make_core()
         size = sum(int(np.prod(shape)) for _, shape, _ in self._layout)
         bound = 1 / np.sqrt(self.hidden_size)
-        flat = np.empty(size, self.dtype)
+        flat = new_buffer(size, self.dtype)
         flat[:] = self.rng.uniform(-bound, bound, size)
         self._attach(flat)
 

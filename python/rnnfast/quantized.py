@@ -80,6 +80,7 @@ class QuantizedLayer(Options):
         super().__init__(**{**layer._arguments(), **_FLOAT})
         self.compute = "int8"
         self._described = {"cell": type(layer).__name__, **dict(layer._describe())}
+        self._described.pop("device", None)  # it runs on the CPU
         if self.dtype != np.float32:
             raise self._wrong_value(f"quantize: dtype is {self.dtype}, expected float32")
         widest = max(w.shape[1] for w in layer.parameters.values() if w.ndim == 2)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rnnfast.flat import Array, FlatParameters
+from rnnfast.flat import Array, FlatParameters, new_buffer
 from rnnfast.nn import Dense, DenseTape
 
 
@@ -63,7 +63,7 @@ class Model(FlatParameters):
             name: slice(end - size, end)
             for (name, size), end in zip(sizes.items(), ends, strict=True)
         }
-        self._attach(np.empty(sum(sizes.values()), dtypes.pop()))
+        self._attach(new_buffer(sum(sizes.values()), dtypes.pop()))
         self._direct(np.zeros_like(self.flat))
 
     @property
