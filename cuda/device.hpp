@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(block_size) each(const Kernel kernel) {
 
 class Device {
  public:
-  // The device is current for the thread, and what was before is so again afterwards.
+  // The device is current for the thread, and the one before is so again afterwards.
   class Turn {
    public:
     Turn() {
@@ -106,7 +106,10 @@ class Device {
           "copying from the device");
   }
   void wait() { check(cudaStreamSynchronize(stream_), "computing"); }
-  void settle() noexcept { cudaStreamSynchronize(stream_); }
+  void settle() noexcept {
+    cudaStreamSynchronize(stream_);
+    cudaGetLastError();
+  }
 
   // In graphs of so many steps: hundreds of small kernels are launched at once, and the next graph
   // is captured while one runs.
@@ -125,7 +128,8 @@ class Device {
  private:
   template <class Work>
   cudaGraph_t capture(Work work) {
-    check(cudaStreamBeginCapture(captured_, cudaStreamCaptureModeThreadLocal), "capturing a graph");
+    // Relaxed: kernels may be loaded meanwhile, on their first use.
+    check(cudaStreamBeginCapture(captured_, cudaStreamCaptureModeRelaxed), "capturing a graph");
     current_ = captured_;
     cudaGraph_t graph = nullptr;
     try {
@@ -134,6 +138,7 @@ class Device {
       current_ = stream_;
       cudaStreamEndCapture(captured_, &graph);
       if (graph) cudaGraphDestroy(graph);
+      cudaGetLastError();  // or a later call would find it
       throw;
     }
     current_ = stream_;

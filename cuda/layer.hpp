@@ -80,6 +80,7 @@ struct Uploaded {
   Buffer<int32_t> tokens, lengths;
   Buffer<uint8_t> reset;
   Inputs inputs{};
+  index bytes = 0;
 };
 
 // Weights as they were when they were packed.
@@ -97,7 +98,7 @@ struct Tape {
   Extent extent{};
   bool tokens = false;
   bool used = false;
-  index bytes = 0;  // of the network
+  index bytes = 0;
   Uploaded<Machine> in;
   template <class Operand>
   using Of = std::unique_ptr<Network<Machine, Operand>>;
@@ -176,6 +177,12 @@ class MachineLayer {
     const auto dlast = as_state<float>(spec_, extent, "dstate", dstate);
     const py::array dparameters = out.is_none() ? py::array(new_array<float>({count_}))
                                                 : py::reinterpret_borrow<py::array>(out);
+    const auto expect_out_apart = [&](const char* other, const auto& read) {
+      if (read) expect_apart(name(), "out", dparameters, other, *read);
+    };
+    expect_out_apart("dy", dy_array);
+    expect_out_apart("dstate", dlast.h);
+    expect_out_apart("dstate", dlast.c);
     py::object dx = py::none();
     float* to_dx = nullptr;
     if (input_gradient && !tape.tokens) {
@@ -307,6 +314,15 @@ class MachineLayer {
     all.inputs = {all.parameters->data(), all.x.data(),  all.tokens.data(),
                   all.h0.data(),          all.c0.data(), all.lengths.data(),
                   all.reset.data(),       e.steps,       e.batch};
+    const auto size_of = [](const auto* array, index count) {
+      return array ? count * static_cast<index>(sizeof *array) : 0;
+    };
+    const Inputs& inputs = all.inputs;
+    all.bytes = size_of(parameters, count_) + size_of(inputs.x, e.steps * e.batch * spec_.input) +
+                size_of(inputs.tokens, e.steps * e.batch) +
+                size_of(inputs.h0, state_count(e, spec_.output())) +
+                size_of(inputs.c0, state_count(e, spec_.hidden)) +
+                size_of(inputs.lengths, e.batch) + size_of(inputs.reset, e.steps * e.batch);
     return all;
   }
 
@@ -357,7 +373,7 @@ class MachineLayer {
     machine.download(h, h_there.data(), of_h * sizeof(float));
     if (c) machine.download(c, c_there.data(), of_c * sizeof(float));
     machine.wait();
-    tape.bytes = network->bytes();
+    tape.bytes = tape.in.bytes + network->bytes();
     tape.network = std::move(network);
   }
 

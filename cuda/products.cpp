@@ -39,7 +39,7 @@ Products::Products(bool tf32)
 template <class T>
 Products::Side Products::side(const Matrix<T>& m) {
   const auto address = reinterpret_cast<uintptr_t>(m.data);
-  const auto alignment = static_cast<uint32_t>(std::min<uintptr_t>(256, address & -address));
+  const auto alignment = static_cast<uint32_t>(std::min<uintptr_t>(16, address & -address));
   return {m.transposed, m.columns, m.rows, m.stride, alignment};
 }
 

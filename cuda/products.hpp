@@ -24,7 +24,7 @@ class Products {
   struct Side {
     bool transposed;
     index rows, columns, stride;
-    uint32_t alignment;  // of the pointer, in bytes, up to what cuBLASLt makes use of
+    uint32_t alignment;  // of the pointer, in bytes, up to that of the widest loads
     auto operator<=>(const Side&) const = default;
   };
   struct Key {

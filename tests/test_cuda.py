@@ -207,7 +207,9 @@ def test_tapes_serve_once_and_their_own_layer(rng: np.random.Generator) -> None:
     assert tape.nbytes > 0
     with pytest.raises(ValueError, match=r"^gru: tape was recorded by another layer"):
         other.backward(tape, y)
-    nbytes = tape.nbytes
+    nbytes, room = tape.nbytes, np.zeros(layer.flat.size, np.float32)
+    with pytest.raises(ValueError, match=r"^gru: out shares memory with dy"):
+        layer.backward(tape, room[: y.size].reshape(y.shape), out=room)
     layer.backward(tape, y)
     assert tape.nbytes == nbytes
     with pytest.raises(ValueError, match=r"^gru: tape was used before"):

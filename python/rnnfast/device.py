@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -24,7 +25,7 @@ def cuda() -> ModuleType:
         If this build has none, it cannot be loaded, or there is no GPU that it can use.
     """
     try:
-        from . import _cuda
+        module = import_module("._cuda", __package__)
     except ModuleNotFoundError as error:
         raise RuntimeError(
             "device is 'cuda', for which this build of rnnfast has no backend: install it with "
@@ -32,7 +33,7 @@ def cuda() -> ModuleType:
         ) from error
     except ImportError as error:
         raise RuntimeError(f"device is 'cuda', whose backend cannot be loaded: {error}") from error
-    _cuda.require_device()
+    module.require_device()
     for folder in _library_folders():
-        _cuda.add_cublaslt_folder(str(folder))
-    return _cuda
+        module.add_cublaslt_folder(str(folder))
+    return module

@@ -1,6 +1,7 @@
 """Layers as functions of JAX arrays, under ``jit``, ``grad`` and ``vmap``; imports JAX.
 
-The layer runs on the CPU through ``jax.pure_callback``, its gradient too, as a ``custom_vjp``.
+The layer runs on the CPU, or its own device, through ``jax.pure_callback``, its gradient too, as a
+``custom_vjp``.
 """
 
 from __future__ import annotations

@@ -243,7 +243,7 @@ class QuantizedLayer(Options):
         layer : RNN, LSTM or GRU
             The layer that was quantized.
         x, state, lengths, reset, num_threads
-            As for a call.
+            As for a call; `num_threads` is for what runs on the CPU.
 
         Returns
         -------
@@ -255,7 +255,8 @@ class QuantizedLayer(Options):
         TypeError, ValueError
             As for a call, or if the two layers' outputs differ in shape.
         """
-        exact, _ = layer(x, state, lengths, reset, num_threads=num_threads)
+        threads = None if getattr(layer, "device", "cpu") == "cuda" else num_threads
+        exact, _ = layer(x, state, lengths, reset, num_threads=threads)
         y, _ = self(x, state, lengths, reset, num_threads=num_threads)
         if y.shape != exact.shape:
             raise self._wrong_value(

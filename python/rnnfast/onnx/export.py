@@ -48,7 +48,7 @@ def export(
     ----------
     model : RNN, LSTM, GRU, SequenceModel or SequenceClassifier
         Or a kind of these, such as LanguageModel, Forecaster and TextClassifier. As it infers:
-        without dropout, in float32 where ``compute="bfloat16"``.
+        without dropout, in float32 whatever `compute` says.
     path : path, optional
         A file to write, or to replace.
     tokens : bool, optional
