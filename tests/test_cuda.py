@@ -22,7 +22,7 @@ import rnnfast
 from cases import VARIANTS, Array, assert_equal, build, collect, draw_call, outcome, pair, twin
 from rnnfast import device, reference
 from test_bfloat16 import CELLS, TOLERANCE, distance
-from test_kernels import check_results, label, pairwise
+from test_kernels import check_results, draw_row, label, pairwise
 
 FACTORS: dict[str, list[Any]] = {
     "variant": list(VARIANTS),
@@ -70,30 +70,7 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("row", [pytest.param(r, id=label(r)) for r in pairwise(FACTORS, seed=2)])
 def test_against_reference(row: dict[str, Any], rng: np.random.Generator) -> None:
-    batched = row["layout"] != "unbatched"
-    layer = build(
-        rnnfast,
-        row["variant"],
-        row["inputs"],
-        row["hidden"],
-        row["layers"],
-        bias=row["bias"],
-        batch_first=row["layout"] == "batch-first",
-        bidirectional=row["bidirectional"],
-        device="cuda",
-        rng=rng,
-    )
-    call = draw_call(
-        rng,
-        layer,
-        row["T"],
-        row["B"] if batched else 1,
-        tokens=row["tokens"],
-        lengths="lengths" in row["mask"],
-        reset="reset" in row["mask"],
-        state=row["state"],
-        batched=batched,
-    )
+    layer, call = draw_row(rng, row, device="cuda")
     check_results(layer, call, outcome(layer, call))
 
 

@@ -126,8 +126,8 @@ def check(layer: Any, call: Call) -> None:
 # -- forward and backward ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("row", [pytest.param(r, id=label(r)) for r in pairwise(FACTORS, seed=1)])
-def test_against_reference(row: dict[str, Any], isa: str, rng: np.random.Generator) -> None:
+def draw_row(rng: np.random.Generator, row: dict[str, Any], **options: Any) -> tuple[Any, Call]:
+    """Draw a layer and a call of it as a row of factors says."""
     batched = row["layout"] != "unbatched"
     layer = build(
         rnnfast,
@@ -140,6 +140,7 @@ def test_against_reference(row: dict[str, Any], isa: str, rng: np.random.Generat
         bidirectional=row["bidirectional"],
         dtype=row["dtype"],
         rng=rng,
+        **options,
     )
     call = draw_call(
         rng,
@@ -153,7 +154,12 @@ def test_against_reference(row: dict[str, Any], isa: str, rng: np.random.Generat
         batched=batched,
         threads=row["threads"],
     )
-    check(layer, call)
+    return layer, call
+
+
+@pytest.mark.parametrize("row", [pytest.param(r, id=label(r)) for r in pairwise(FACTORS, seed=1)])
+def test_against_reference(row: dict[str, Any], isa: str, rng: np.random.Generator) -> None:
+    check(*draw_row(rng, row))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
