@@ -7,6 +7,14 @@
 
 namespace rnnfast::cuda {
 
+// Which sequence and unit a thread serves, and their row among those of all steps.
+struct Place {
+  index b, j, row;
+};
+RNNFAST_HD Place place(index thread, index units, index t, index batch) {
+  return {thread / units, thread % units, t * batch + thread / units};
+}
+
 // 1. The initial state enters the first step.
 template <class Operand>
 struct Enter {
@@ -57,7 +65,8 @@ template <class Cell, class Operand, bool projected>
 struct Advance : StepKernel<Cell, Operand> {
   RNNFAST_HD void operator()(index i) const {
     const auto& k = this->k;
-    const index H = k.shape.hidden, b = i / H, j = i % H, row = this->t * k.sequences.batch + b;
+    const index H = k.shape.hidden;
+    const auto [b, j, row] = place(i, H, this->t, k.sequences.batch);
     auto s = load<Cell>(k, row, j);
     if (k.sequences.alive(this->t, b)) {
       float u[Cell::gates];
@@ -94,7 +103,8 @@ template <class Cell, class Operand>
 struct AdvanceFirst : StepKernel<Cell, Operand> {
   RNNFAST_HD void operator()(index i) const {
     const auto& k = this->k;
-    const index H = k.shape.hidden, b = i / H, j = i % H, row = this->t * k.sequences.batch + b;
+    const index H = k.shape.hidden;
+    const auto [b, j, row] = place(i, H, this->t, k.sequences.batch);
     auto s = load<Cell>(k, row, j);
     s.kept = 0.0f;
     if (k.sequences.alive(this->t, b)) {
@@ -116,7 +126,8 @@ struct AdvanceSecond : StepKernel<Cell, Operand> {
   RNNFAST_HD void operator()(index i) const {
     const auto& k = this->k;
     constexpr int last = Cell::gates - 1;
-    const index H = k.shape.hidden, b = i / H, j = i % H, row = this->t * k.sequences.batch + b;
+    const index H = k.shape.hidden;
+    const auto [b, j, row] = place(i, H, this->t, k.sequences.batch);
     auto s = load<Cell>(k, row, j);
     if (k.sequences.alive(this->t, b)) {
       s.gate[last] = this->gate_of_input(row, last, j);
@@ -148,7 +159,8 @@ struct UnprojectBack : BackKernel<Operand> {
   RNNFAST_HD void operator()(index i) const {
     const auto& k = this->k;
     const auto& d = this->d;
-    const index P = k.shape.output, b = i / P, j = i % P, row = this->t * k.sequences.batch + b;
+    const index P = k.shape.output;
+    const auto [b, j, row] = place(i, P, this->t, k.sequences.batch);
     const bool alive = k.sequences.alive(this->t, b);
     const float dh = this->reaching(d.dh, i, b);
     d.dprojected[row * P + j] = to_operand<Operand>(alive ? dh + d.of_output(row, j) : 0.0f);
@@ -162,7 +174,8 @@ struct Retreat : BackKernel<Operand> {
     constexpr int gates = Cell::gates;
     const auto& k = this->k;
     const auto& d = this->d;
-    const index H = k.shape.hidden, b = i / H, j = i % H, row = this->t * k.sequences.batch + b;
+    const index H = k.shape.hidden;
+    const auto [b, j, row] = place(i, H, this->t, k.sequences.batch);
     UnitGradient<gates> g{};
     g.dh = projected ? d.dhidden[i] : this->reaching(d.dh, i, b);
     g.dc = Cell::has_cell_state ? this->reaching(d.dc, i, b) : 0.0f;
@@ -185,7 +198,8 @@ struct RetreatSecond : BackKernel<Operand> {
   RNNFAST_HD void operator()(index i) const {
     const auto& k = this->k;
     const auto& d = this->d;
-    const index H = k.shape.hidden, b = i / H, j = i % H, row = this->t * k.sequences.batch + b;
+    const index H = k.shape.hidden;
+    const auto [b, j, row] = place(i, H, this->t, k.sequences.batch);
     UnitGradient<Cell::gates> g{};
     g.dh = this->reaching(d.dh, i, b);
     if (k.sequences.alive(this->t, b)) {
@@ -203,7 +217,8 @@ struct RetreatFirst : BackKernel<Operand> {
   RNNFAST_HD void operator()(index i) const {
     const auto& k = this->k;
     const auto& d = this->d;
-    const index H = k.shape.hidden, b = i / H, j = i % H, row = this->t * k.sequences.batch + b;
+    const index H = k.shape.hidden;
+    const auto [b, j, row] = place(i, H, this->t, k.sequences.batch);
     float dr = 0.0f;
     if (k.sequences.alive(this->t, b))
       d.dh[i] += Cell::backward_first(load<Cell>(k, row, j), d.dhidden[i], dr);

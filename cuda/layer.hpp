@@ -136,12 +136,7 @@ class MachineLayer {
         count_(parameter_count(spec)),
         pool_(Pool<Machine>::of(tf32)) {}
 
-  py::list parameters() const {
-    py::list all;
-    for (const Parameter& p : rnnfast::parameters(spec_))
-      all.append(py::make_tuple(p.name, py::tuple(py::cast(p.shape)), p.offset));
-    return all;
-  }
+  py::list parameters() const { return parameter_list(spec_); }
 
   // As those of rnnfast._core.Layer.
   py::tuple forward(py::handle parameters, py::handle x, py::handle state, py::handle lengths,
@@ -190,7 +185,7 @@ class MachineLayer {
       to_dx = array.mutable_data();
       dx = std::move(array);
     }
-    NewState dinitial(spec_, extent);
+    NewState<float> dinitial(spec_, extent);
     if (std::exchange(tape.used, true))
       throw py::value_error(
           text("tape was used before, expected a fresh one: each forward serves one backward"));
@@ -201,7 +196,8 @@ class MachineLayer {
       const WithoutGil without_gil;
       const typename Pool<Machine>::Lease lease(pool_);
       run_backward(*lease, tape, dy_array ? dy_array->data() : nullptr,
-                   {dlast.h_data(), dlast.c_data()}, to_dx, dinitial.data(), to_parameters);
+                   {dlast.h_data(), dlast.c_data()}, to_dx, {dinitial.h_data, dinitial.c_data},
+                   to_parameters);
       tape.network = {};
       tape.in = {};
     }
@@ -220,26 +216,9 @@ class MachineLayer {
   }
 
  private:
+  template <class T>
   struct HostState {
-    const float *h, *c;
-  };
-  struct NewState {
-    py::array_t<float> h, c;
-    bool pair;
-
-    NewState(const Spec& spec, const Extent& extent)
-        : h(new_array<float>(state_shape(spec, extent, spec.output()))),
-          pair(spec.traits().has_cell_state) {
-      if (pair) c = new_array<float>(state_shape(spec, extent, spec.hidden));
-    }
-    struct Pointers {
-      float *h, *c;
-    };
-    Pointers data() { return {h.mutable_data(), pair ? c.mutable_data() : nullptr}; }
-    py::object object() const {
-      if (pair) return py::make_tuple(h, c);
-      return h;
-    }
+    T *h, *c;
   };
 
   static uint64_t next_serial() {
@@ -258,10 +237,7 @@ class MachineLayer {
   }
 
   const float* flat(py::handle given) const {
-    const auto a = py::reinterpret_borrow<py::array>(given);
-    if (!py::isinstance<py::array_t<float, py::array::c_style>>(a) || a.size() != count_)
-      throw py::value_error(text("the parameter buffer is not what the layer was made with"));
-    return static_cast<const float*>(a.data());
+    return as_contiguous<float>(name(), "the parameter buffer", given, count_);
   }
 
   std::shared_ptr<Buffer<float>> own_packed(py::handle any) const {
@@ -300,7 +276,7 @@ class MachineLayer {
 
   Uploaded<Machine> upload_inputs(Machine& machine, const float* parameters,
                                   std::shared_ptr<Buffer<float>> packed, const Input<float>& in,
-                                  HostState initial, const Boundaries& at) {
+                                  HostState<const float> initial, const Boundaries& at) {
     const Extent& e = in.extent;
     Uploaded<Machine> all;
     all.parameters = packed ? std::move(packed)
@@ -338,8 +314,7 @@ class MachineLayer {
     auto shape = e.shape(spec_.width());
     if (is_step) shape.erase(shape.begin());
     auto y = new_array<float>(shape);
-    NewState last(spec_, e);
-    const auto to = last.data();
+    NewState<float> last(spec_, e);
     auto tape = std::make_unique<PyTape>();
     tape->layer = serial_;
     tape->dropout_seed = seed;
@@ -351,9 +326,9 @@ class MachineLayer {
       tape->in = upload_inputs(*lease, values, std::move(kept), in,
                                {initial.h_data(), initial.c_data()}, boundaries);
       if (spec_.compute == Compute::bfloat16)
-        compute<Bfloat16>(*lease, *tape, record, y.mutable_data(), to.h, to.c);
+        compute<Bfloat16>(*lease, *tape, record, y.mutable_data(), last.h_data, last.c_data);
       else
-        compute<float>(*lease, *tape, record, y.mutable_data(), to.h, to.c);
+        compute<float>(*lease, *tape, record, y.mutable_data(), last.h_data, last.c_data);
     }
     if (!record) return py::make_tuple(y, last.object(), py::none());
     return py::make_tuple(y, last.object(), std::move(tape));
@@ -377,8 +352,8 @@ class MachineLayer {
     tape.network = std::move(network);
   }
 
-  void run_backward(Machine& machine, PyTape& tape, const float* dy, HostState dlast, float* dx,
-                    typename NewState::Pointers dinitial, float* dparameters) {
+  void run_backward(Machine& machine, PyTape& tape, const float* dy, HostState<const float> dlast,
+                    float* dx, HostState<float> dinitial, float* dparameters) {
     const Extent& e = tape.extent;
     const index of_h = state_count(e, spec_.output()), of_c = state_count(e, spec_.hidden);
     const auto dy_there = upload_rows(machine, dy, e, spec_.width());

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cmath>
-#include <optional>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -71,7 +70,7 @@ class Network {
       float* y = out.y;
       if (l + 1 < spec_.layers) {
         layer.y = keep<float>(rows() * spec_.width());
-        y = layer.y->data();
+        y = layer.y.data();
       }
       for (int d = 0; d < spec_.directions; ++d) run(layer, l, d, y, out);
       if (l + 1 < spec_.layers) x = dropped(l, y);
@@ -108,7 +107,7 @@ class Network {
     Track<Operand> track;
   };
   struct Layer {
-    std::optional<Buffer<float>> y;
+    Buffer<float> y;  // null of the last
     Buffer<Operand> converted;
     const Operand* x = nullptr;  // (T·B, I); null of tokens
     std::vector<Direction> directions;

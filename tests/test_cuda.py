@@ -19,25 +19,17 @@ import numpy as np
 import pytest
 
 import rnnfast
+import test_kernels
 from cases import VARIANTS, Array, assert_equal, build, collect, draw_call, outcome, pair, twin
 from rnnfast import device, reference
 from test_bfloat16 import CELLS, TOLERANCE, distance
 from test_kernels import check_results, draw_row, label, pairwise
 
-FACTORS: dict[str, list[Any]] = {
-    "variant": list(VARIANTS),
+FACTORS = test_kernels.FACTORS | {
     "dtype": ["float32"],
     "hidden": [2, 5, 16, 33],
     "inputs": [1, 7, 32],
     "B": [1, 2, 9, 17],
-    "T": [1, 2, 7],
-    "layers": [1, 2, 3],
-    "bidirectional": [False, True],
-    "bias": [True, True, False],
-    "mask": ["whole", "lengths", "reset", "lengths+reset"],
-    "tokens": [False, False, True],
-    "layout": ["time-first", "batch-first", "unbatched"],
-    "state": [True, False],
     "threads": [None],
 }
 MACHINES = ["emulated", pytest.param("gpu", marks=pytest.mark.gpu)]
@@ -58,7 +50,7 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Let layers with ``device="cuda"`` compute on a machine."""
     if request.param == "emulated":
         if "RNNFAST_EMULATED" not in os.environ:
-            pytest.skip("RNNFAST_EMULATED is not set")
+            pytest.skip("no emulator of the GPU: RNNFAST_EMULATED names no build of it")
         monkeypatch.setattr(device, "cuda", emulated)
     else:
         try:

@@ -180,6 +180,17 @@ Array<Real> as_real(const char* cell, const char* name, py::handle object) {
   return Array<Real>(a);
 }
 
+template <class Real>
+const Real* as_contiguous(const char* cell, const char* name, py::handle object, index count) {
+  if (!py::isinstance<py::array>(object)) throw py::type_error(prefix(cell, name) + " is no array");
+  const auto a = py::reinterpret_borrow<py::array>(object);
+  if (!py::isinstance<py::array_t<Real, py::array::c_style>>(a) || a.size() != count)
+    bad_value(prefix(cell, name) + " has shape " + repr_shape(a) + " and dtype " + dtype_name(a) +
+              ", expected " + std::to_string(count) + " contiguous elements of " +
+              py::str(py::dtype::of<Real>()).cast<std::string>());
+  return static_cast<const Real*>(a.data());
+}
+
 void expect_shape(const char* cell, const char* name, const py::array& a,
                   const std::vector<index>& expected, const char* meaning) {
   if (std::vector<index>(a.shape(), a.shape() + a.ndim()) == expected) return;
@@ -354,6 +365,7 @@ py::array_t<Real> new_array(const std::vector<index>& shape) {
   template Input<Real> as_input<Real>(const Spec&, py::handle);                                   \
   template Input<Real> as_step_input<Real>(const Spec&, py::handle);                              \
   template StateArrays<Real> as_state<Real>(const Spec&, const Extent&, const char*, py::handle); \
+  template const Real* as_contiguous<Real>(const char*, const char*, py::handle, index);          \
   template py::array_t<Real> new_array<Real>(const std::vector<index>&);
 RNNFAST_INSTANTIATE(float)
 RNNFAST_INSTANTIATE(double)

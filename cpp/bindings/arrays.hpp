@@ -36,6 +36,11 @@ py::array as_array(const char* cell, const char* name, py::handle object);
 template <class Real>
 Array<Real> as_real(const char* cell, const char* name, py::handle object);
 
+// Where the elements of a contiguous array of that type and so many are; TypeError or ValueError
+// for all else.
+template <class Real>
+const Real* as_contiguous(const char* cell, const char* name, py::handle object, index count);
+
 // Throws ValueError unless the shape is as expected; `meaning` names the axes: "(L*D, B, H)".
 void expect_shape(const char* cell, const char* name, const py::array& a,
                   const std::vector<index>& expected, const char* meaning);
@@ -98,5 +103,25 @@ int thread_count_or_default(py::handle object);  // None: the default
 // Uninitialised; large ones come from the workspace, whose pages are already there.
 template <class Real>
 py::array_t<Real> new_array(const std::vector<index>& shape);
+
+// New arrays for a state that a call assigns.
+template <class Real>
+struct NewState {
+  py::array_t<Real> h, c;
+  Real *h_data, *c_data = nullptr;
+
+  NewState(const Spec& spec, const Extent& extent)
+      : h(new_array<Real>(state_shape(spec, extent, spec.output()))) {
+    h_data = h.mutable_data();
+    if (!spec.traits().has_cell_state) return;
+    c = new_array<Real>(state_shape(spec, extent, spec.hidden));
+    c_data = c.mutable_data();
+  }
+  // h, or (h, c) for cells with a cell state.
+  py::object object() const {
+    if (c_data) return py::make_tuple(h, c);
+    return h;
+  }
+};
 
 }  // namespace rnnfast

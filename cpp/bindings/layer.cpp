@@ -10,6 +10,7 @@
 #include "../network/kept.hpp"
 #include "arrays.hpp"
 #include "gil.hpp"
+#include "options.hpp"
 
 namespace rnnfast {
 namespace {
@@ -76,12 +77,7 @@ class LayerOf final : public PyLayer {
   explicit LayerOf(const Spec& spec)
       : spec_(spec), serial_(next_serial++), count_(parameter_count(spec)) {}
 
-  py::list parameters() const override {
-    py::list all;
-    for (const Parameter& p : rnnfast::parameters(spec_))
-      all.append(py::make_tuple(p.name, py::tuple(py::cast(p.shape)), p.offset));
-    return all;
-  }
+  py::list parameters() const override { return parameter_list(spec_); }
 
   py::tuple forward(py::handle parameters, py::handle x, py::handle state, py::handle lengths,
                     py::handle reset, bool record, uint64_t seed, py::handle num_threads,
@@ -165,7 +161,7 @@ class LayerOf final : public PyLayer {
       dx = std::move(array);
     }
     NewState dinitial(spec_, extent);
-    call.dinitial = dinitial.data;
+    call.dinitial = {dinitial.h_data, dinitial.c_data};
     // Not before: an argument's own __array__ may have run anything, another backward too.
     use_up(tape);
     run(threads, [&](Lease& lease) { rnnfast::backward(spec_, call, tape.tape, lease); });
@@ -178,7 +174,8 @@ class LayerOf final : public PyLayer {
     packed->layer = serial_;
     const Real* values = flat(parameters);
     const index tracks = spec_.layers * spec_.directions;
-    const auto* fixed = scales.is_none() ? nullptr : flat(scales, "scales", tracks * 3);
+    const auto* fixed =
+        scales.is_none() ? nullptr : as_contiguous<Real>(name(), "scales", scales, tracks * 3);
     without_gil(thread_count_or_default(num_threads),
                 [&](Lease& lease) { packed->network = rnnfast::pack(spec_, values, lease); });
     for (index i = 0; fixed && i < tracks; ++i, fixed += 3)
@@ -218,24 +215,7 @@ class LayerOf final : public PyLayer {
   }
 
  private:
-  // New arrays for a state that a call assigns.
-  struct NewState {
-    py::array_t<Real> h, c;
-    State<Real> data;
-
-    NewState(const Spec& spec, const Extent& extent)
-        : h(new_array<Real>(state_shape(spec, extent, spec.output()))) {
-      data.h = h.mutable_data();
-      if (!spec.traits().has_cell_state) return;
-      c = new_array<Real>(state_shape(spec, extent, spec.hidden));
-      data.c = c.mutable_data();
-    }
-    // h, or (h, c) for cells with a cell state.
-    py::object object() const {
-      if (data.c) return py::make_tuple(h, c);
-      return h;
-    }
-  };
+  using NewState = rnnfast::NewState<Real>;
 
   template <class Work>
   void run(int threads, Work work) const {
@@ -244,19 +224,9 @@ class LayerOf final : public PyLayer {
 
   const char* name() const { return spec_.traits().name; }
 
-  // A contiguous array of the layer's own type and so many elements.
-  const Real* flat(py::handle given, const char* what, index count) const {
-    const auto text = [&] { return std::string(name()) + ": " + what; };
-    if (!py::isinstance<py::array>(given)) throw py::type_error(text() + " is no array");
-    const auto a = py::reinterpret_borrow<py::array>(given);
-    if (!py::isinstance<py::array_t<Real, py::array::c_style>>(a) || a.size() != count)
-      throw py::value_error(text() + " has shape " + repr_shape(a) + " and dtype " +
-                            py::str(a.dtype()).cast<std::string>() + ", expected " +
-                            std::to_string(count) + " contiguous elements of " +
-                            py::str(py::dtype::of<Real>()).cast<std::string>());
-    return static_cast<const Real*>(a.data());
+  const Real* flat(py::handle given) const {
+    return as_contiguous<Real>(name(), "the parameter buffer", given, count_);
   }
-  const Real* flat(py::handle given) const { return flat(given, "the parameter buffer", count_); }
 
   ForwardCall<Real> forward_call(py::handle parameters, py::handle packed, const Input<Real>& in,
                                  const StateArrays<Real>& initial, py::array_t<Real>& y,
@@ -268,7 +238,7 @@ class LayerOf final : public PyLayer {
         .tokens = in.tokens,
         .initial = {initial.h_data(), initial.c_data()},
         .y = in.extent.rows(y.mutable_data(), spec_.width()),
-        .final = final.data,
+        .final = {final.h_data, final.c_data},
     };
   }
 

@@ -1,5 +1,7 @@
 #include "options.hpp"
 
+#include <pybind11/stl.h>
+
 #include <initializer_list>
 #include <utility>
 
@@ -58,6 +60,13 @@ Spec make_spec(const std::string& cell, index input_size, index hidden_size, ind
       .compute = compute_named("compute", compute),
       .recompute = recompute,
   };
+}
+
+py::list parameter_list(const Spec& spec) {
+  py::list all;
+  for (const Parameter& p : parameters(spec))
+    all.append(py::make_tuple(p.name, py::tuple(py::cast(p.shape)), p.offset));
+  return all;
 }
 
 }  // namespace rnnfast

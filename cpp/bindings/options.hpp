@@ -17,4 +17,7 @@ Spec make_spec(const std::string& cell, index input_size, index hidden_size, ind
                bool reset_after, const std::string& nonlinearity, const std::string& compute,
                index recompute);
 
+// [(name, shape, offset)]
+py::list parameter_list(const Spec& spec);
+
 }  // namespace rnnfast
