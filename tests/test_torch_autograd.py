@@ -217,6 +217,20 @@ def test_transforms_of_functions() -> None:
         torch.testing.assert_close(mine[name], expected)
 
 
+def test_what_a_transform_left_behind_is_a_tensor() -> None:
+    ours = bridge.GRU(5, 4)
+    left: list[torch.Tensor] = []
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        left.append(x)
+        return x.sum()
+
+    torch.func.grad(keep)(torch.randn(6, 2, 5))
+    y = ours(left[0])[0]
+    y.sum().backward()
+    torch.testing.assert_close(y, ours(left[0].clone())[0])
+
+
 @pytest.mark.parametrize("backend", [pytest.param("aot_eager", marks=COMPILES)])
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 def test_compiled_without_a_break(kind: str, backend: str) -> None:
@@ -243,9 +257,9 @@ def test_compiled_with_breaks_it_runs_as_in_eager_mode(
     stock, ours = both()
     torch._dynamo.reset()
     used = []
-    recur = Bridged._recur_with
+    recur = Bridged._recur_in
     monkeypatch.setattr(
-        Bridged, "_recur_with", lambda *a: used.append(torch.compiler.is_compiling()) or recur(*a)
+        Bridged, "_recur_in", lambda *a: used.append(torch.compiler.is_compiling()) or recur(*a)
     )
     assert_same(stock, ours, torch.randn(6, 2, 5), torch.compile(ours, backend=backend))
     assert used[0] is False  # the layer's, at which Dynamo breaks by default

@@ -19,7 +19,7 @@ IMPORT
 
 MODEL = """
 import rnnfast.torch
-from rnnfast.torch.spec import kernel_of
+from rnnfast.torch.spec import Spec, core_of
 model = rnnfast.torch.LSTM(32, 96, 2)
 x = torch.randn(40, 12, 32)
 
@@ -37,7 +37,7 @@ def same_forward():
     with torch.no_grad():
         return bool((model(x)[0].numpy() == expected[0].numpy()).all())
 
-core = kernel_of(model._spec(False), x.dtype).core
+core = core_of(Spec(*model._options(False)), x.dtype)
 expected = outcome()
 """
 

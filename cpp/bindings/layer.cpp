@@ -105,7 +105,6 @@ class LayerOf final : public PyLayer {
       rnnfast::forward(spec_, call, *order, record ? &tape->tape : nullptr, lease);
     });
     if (!record) return py::make_tuple(y, final.object(), py::none());
-    y.attr("flags").attr("writeable") = false;  // the tape reads it
     tape->x = in.kept;
     tape->y = y;
     return py::make_tuple(y, final.object(), std::unique_ptr<PyTape>(std::move(tape)));

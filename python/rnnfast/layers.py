@@ -130,6 +130,7 @@ class Layer(Parametrized):
             self._flat, x, state, lengths, reset, True, seed, num_threads, self._cache
         )
         assert tape is not None
+        y.flags.writeable = False
         return y, final, tape
 
     def backward(

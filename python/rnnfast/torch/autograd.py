@@ -8,7 +8,7 @@ import torch
 
 from . import stock
 from .arrays import State, Tensor
-from .engine import Call, Inputs, is_step, run, run_back, step
+from .engine import Call, Inputs, run, run_back, step
 from .surroundings import is_transformed
 from .tapes import carried, carry
 from .weights import cut, cuts_of
@@ -21,12 +21,12 @@ def _is_batch(cotangent: Tensor | None) -> bool:
 
 def with_state(call: Call, cotangents: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
     """Complete what a call returned by the h that a cell has returned as its output."""
-    return (cotangents[0], None, *cotangents[1:]) if call.spec.cell else cotangents
+    return (cotangents[0], None, *cotangents[1:]) if call.plan.spec.cell else cotangents
 
 
 def returned(call: Call, state: State) -> State:
     """Name the parts of a state that are returned beside the output, which is a cell's h."""
-    return state[1:] if call.spec.cell else state
+    return state[1:] if call.plan.spec.cell else state
 
 
 class Recurrence(torch.autograd.Function):
@@ -61,6 +61,11 @@ class Recurrence(torch.autograd.Function):
         return (None, None, *found)
 
 
+# Past the Python half of `apply`, which costs twice the other and is for transforms of functions.
+_apply: Any = super(torch.autograd.Function, Recurrence).apply
+_unwrap_if_dead = torch._C._functorch.unwrap_if_dead  # of a transform that is over
+
+
 def requires_grad(inputs: Inputs) -> bool:
     """Tell whether a tensor of the call requires a gradient."""
     x, state, weights = inputs
@@ -70,11 +75,11 @@ def requires_grad(inputs: Inputs) -> bool:
 def compute(call: Call, inputs: Inputs) -> tuple[Tensor, State]:
     """Run forward in eager mode, recorded if autograd is on and a tensor requires a gradient."""
     if torch.is_grad_enabled() and requires_grad(inputs):
-        y, *after = Recurrence.apply(  # type: ignore[no-untyped-call]
-            call, len(inputs.state), inputs.x, *inputs.state, *inputs.weights
-        )
+        x, state, weights = inputs
+        tensors = map(_unwrap_if_dead, (x, *state, *weights))
+        y, *after = _apply(call, len(state), *tensors)
         return y, tuple(after)
-    if call.kernel.steps and call.packing is None and is_step(call.spec, inputs.x):
+    if call.plan.steps:
         y, after = step(call, inputs)
     else:
         y, after, _ = run(call, inputs, record=False)

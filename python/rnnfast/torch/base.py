@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from copy import copy
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from .autograd import compute, requires_grad
 from .engine import Call, Inputs
 from .operators import recurrence
 from .packing import Packing
-from .spec import CELLS, DTYPES, Spec, kernel_of
+from .spec import CELLS, DTYPES, Options, Spec, plan_of
 from .surroundings import compute_type, is_eager, takes_operators
 from .weights import Flat, find_flat, flatten
 
@@ -59,29 +60,6 @@ def _fits(
     )
 
 
-def _takes(
-    spec: Spec,
-    parts: tuple[tuple[int, ...], ...],
-    x: Tensor,
-    state: State,
-    packing: Packing | None,
-    suits: Callable[[Any, torch.dtype], bool],
-) -> bool:
-    """Tell whether input and state, of `parts`, are what the layer computes with."""
-    dtype, shape = x.dtype, x.shape
-    axes = (2, 3) if packing is None else (2,)
-    if not (suits(x, dtype) and len(shape) + spec.cell in axes):
-        return False
-    if shape[-1] != spec.input_size or x.numel() == 0:
-        return False
-    if state:
-        batch = spec.batch(shape) if packing is None else (len(packing.lengths),)
-        for part, (*leading, units) in zip(state, parts, strict=True):
-            if part.shape != (*leading, *batch, units) or not suits(part, dtype):
-                return False
-    return True
-
-
 def as_stock(module: torch.nn.Module) -> torch.nn.Module:
     """Turn a module of ours into PyTorch's of the same name."""
     module.__dict__.pop(_CACHE, None)
@@ -97,8 +75,11 @@ def _draw_seed() -> Tensor:
 def _trace(spec: Spec, inputs: Inputs) -> Result | None:
     """Compute by the operator, which tracers see."""
     x, state, weights = inputs
-    fits = x.dtype in DTYPES and _fits(spec, weights, x.dtype, _is_traced)
-    if not (fits and takes_operators() and _takes(spec, spec.parts(), x, state, None, _is_traced)):
+    if not (takes_operators() and x.dtype in DTYPES and _fits(spec, weights, x.dtype, _is_traced)):
+        return None
+    if not all(_is_traced(tensor, x.dtype) for tensor in (x, *state)):
+        return None
+    if not spec.takes(x.shape, [part.shape for part in state], None):
         return None
     seed = _draw_seed() if spec.dropout else None
     # An exported program is for inference; whoever trains it computes forward twice.
@@ -114,7 +95,7 @@ class Bridged(torch.nn.Module):
         """Names of the weights, in the compiled layer's order."""
 
     @abstractmethod
-    def _spec(self, packed: bool) -> Spec:
+    def _options(self, packed: bool) -> Options:
         """Options of a call made now."""
 
     def _weights(self) -> list[Tensor]:
@@ -128,12 +109,11 @@ class Bridged(torch.nn.Module):
         """Compute output and state; None where that is for PyTorch."""
         kind = compute_type()
         if kind == "float32":
-            return self._recur_with(self._spec(packing is not None), x, state, packing)
+            return self._recur_in(kind, x, state, packing)
         tensors = (x, *state, *self._weights())
         if kind is None or any(tensor.dtype not in _LOW for tensor in tensors):
             return None
-        spec = self._spec(packing is not None)._replace(compute=kind)
-        result = self._recur_with(spec, x.float(), tuple(s.float() for s in state), packing)
+        result = self._recur_in(kind, x.float(), tuple(s.float() for s in state), packing)
         return result and self._rounded(result, (state or (x,))[0].dtype, packing is not None)
 
     def _rounded(self, result: Result, given: torch.dtype, packed: bool) -> Result:
@@ -142,22 +122,27 @@ class Bridged(torch.nn.Module):
         dtype = self._autocast_type(given, packed)
         return y.to(dtype), tuple(part.to(dtype) for part in state)
 
-    def _recur_with(
-        self, spec: Spec, x: Tensor, state: State, packing: Packing | None
+    def _recur_in(
+        self, kind: str, x: Tensor, state: State, packing: Packing | None
     ) -> Result | None:
-        inputs = Inputs(x, state, self._weights())
+        inputs, options = Inputs(x, state, self._weights()), self._options(packing is not None)
         if not is_eager():
-            return _trace(spec, inputs) if packing is None else None
+            return _trace(Spec._make((*options, kind)), inputs) if packing is None else None
+        dtype = x.dtype
+        if not all(map(is_plain, (x, *state), repeat(dtype))):
+            return None
+        shapes = tuple([part.shape for part in state])
+        rows = None if packing is None else len(packing.lengths)
+        plan = plan_of(options, kind, dtype, x.shape, shapes, rows)
+        if plan is None:
+            return None
         flat: Flat | None = self.__dict__.get(_CACHE)
-        if flat is None or flat.tensor.dtype is not x.dtype or not flat.holds(inputs.weights):
-            if x.dtype not in DTYPES or not _fits(spec, inputs.weights, x.dtype):
+        if flat is None or flat.tensor.dtype is not dtype or not flat.holds(inputs.weights):
+            if not _fits(plan.spec, inputs.weights, dtype):
                 return None
             flat = self._settle(inputs.weights)
-        kernel = kernel_of(spec, x.dtype)
-        if not _takes(spec, kernel.parts, x, state, packing, is_plain):
-            return None
-        seed = int(_draw_seed()) if spec.dropout else 0
-        return compute(Call(spec, kernel, packing, seed, flat), inputs)
+        seed = int(_draw_seed()) if plan.spec.dropout else 0
+        return compute(Call(plan, packing, seed, flat), inputs)
 
     def _settle(self, weights: Sequence[Tensor]) -> Flat | None:
         """Find the buffer of the weights or make one; None if they have to stay apart."""
@@ -171,7 +156,7 @@ class Bridged(torch.nn.Module):
         """Move the weights into one buffer, if they are the layer's to compute with."""
         weights = self._weights()
         dtype = getattr(weights[0], "dtype", None)
-        if is_eager() and dtype in DTYPES and _fits(self._spec(False), weights, dtype):
+        if is_eager() and dtype in DTYPES and _fits(Spec(*self._options(False)), weights, dtype):
             self._settle(weights)
 
     @abstractmethod

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .base import Bridged, parts_of
-from .spec import CELLS, Spec
+from .spec import CELLS, Options
 from .surroundings import runs_as_it_is
 
 
@@ -24,9 +24,9 @@ class _Cell(Bridged, torch.nn.modules.rnn.RNNCellBase):
         weights = ("weight_ih", "weight_hh")
         return (*weights, "bias_ih", "bias_hh") if self.bias else weights
 
-    def _spec(self, packed: bool) -> Spec:
+    def _options(self, packed: bool) -> Options:
         sizes = (self.input_size, self.hidden_size)
-        return Spec(self._mode(), *sizes, bias=bool(self.bias), cell=True)
+        return (self._mode(), *sizes, 1, bool(self.bias), False, 0.0, False, 0, True)
 
     def _autocast_type(self, given: torch.dtype, packed: bool) -> torch.dtype:
         return torch.bfloat16 if isinstance(self, RNNCell) else given

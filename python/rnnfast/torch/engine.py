@@ -9,20 +9,17 @@ import torch
 
 from rnnfast.flat import Array
 
-from .arrays import State, Tensor, as_array, as_tensor
+from .arrays import State, Tensor, as_array
 from .packing import Packing
-from .spec import Kernel, Spec, kernel_of
+from .spec import Plan
 from .tapes import Recording
 from .weights import Flat, parameters_of
-
-_MOST_ROWS = 64  # of a step that reads the weights where they lie
 
 
 class Call(NamedTuple):
     """What is no tensor of a call. With a `packing`, x and y are packed rows."""
 
-    spec: Spec
-    kernel: Kernel
+    plan: Plan
     packing: Packing | None = None
     seed: int = 0  # of dropout
     flat: Flat | None = None  # where the weights are
@@ -49,15 +46,15 @@ def _state_arrays(call: Call, parts: Sequence[Tensor | None]) -> Any:
     if not parts:
         return None
     arrays = tuple([None if part is None else as_array(part) for part in parts])
-    if call.spec.cell:
+    if call.plan.spec.cell:
         arrays = tuple([None if array is None else array[None] for array in arrays])
-    return arrays if call.kernel.pair else arrays[0]
+    return arrays if call.plan.pair else arrays[0]
 
 
 def _state_tensors(call: Call, state: Any) -> State:
     """View what the compiled layer returns as a state."""
-    arrays = state if call.kernel.pair else (state,)
-    if call.spec.cell:
+    arrays = state if call.plan.pair else (state,)
+    if call.plan.spec.cell:
         return tuple([torch.from_numpy(array[0]) for array in arrays])
     return tuple([torch.from_numpy(array) for array in arrays])
 
@@ -67,9 +64,10 @@ def run(call: Call, inputs: Inputs, record: bool) -> tuple[Tensor, State, Record
 
     The output of a cell is its new h; the state is returned in full all the same.
     """
-    spec, kernel, packing, seed, flat = call
+    plan, packing, seed, flat = call
+    spec = plan.spec
     x = as_array(inputs.x) if packing is None else packing.pad(as_array(inputs.x))
-    y_array, after, tape = kernel.core.forward(
+    y_array, after, tape = plan.core.forward(
         parameters_of(inputs.weights, None) if flat is None else flat.array,
         x[None] if spec.cell else x,
         _state_arrays(call, inputs.state),
@@ -83,36 +81,26 @@ def run(call: Call, inputs: Inputs, record: bool) -> tuple[Tensor, State, Record
     if packing is not None:
         y = torch.from_numpy(packing.pack(y_array))
     else:
-        y = as_tensor(y_array[0] if spec.cell else y_array)
+        y = torch.from_numpy(y_array[0] if spec.cell else y_array)
     recording = None
     if record:
         shown = y.detach() if packing is None else None
-        recording = Recording(kernel.core, tape, inputs.x.data_ptr(), shown, y._version)
+        recording = Recording(plan.core, tape, inputs.x.data_ptr(), shown, y._version)
     return y, _state_tensors(call, after), recording
 
 
-def is_step(spec: Spec, x: Tensor) -> bool:
-    """Tell whether a call has a single time step, of so few rows that packing does not pay."""
-    if x.numel() > _MOST_ROWS * spec.input_size:
-        return False
-    return spec.cell or x.shape[1 if spec.batch_first and x.dim() == 3 else 0] == 1
-
-
 def step(call: Call, inputs: Inputs) -> tuple[Tensor, State]:
-    """Run a single step forward, for inference, where the kernel steps."""
-    spec, kernel, _, _, flat = call
-    x = as_array(inputs.x)
-    if not spec.cell:
-        axis = 1 if spec.batch_first and x.ndim == 3 else 0
-        x = x.squeeze(axis)
-    y, after = kernel.core.step(
+    """Run forward, for inference, where the plan is a step."""
+    plan, _, _, flat = call
+    x, axis = as_array(inputs.x), plan.axis
+    y, after = plan.core.step(
         parameters_of(inputs.weights, None) if flat is None else flat.array,
-        x,
+        x if axis is None else x.squeeze(axis),
         _state_arrays(call, inputs.state),
         torch.get_num_threads(),
         None,
     )
-    if not spec.cell:
+    if axis is not None:
         y = y[:, None] if axis else y[None]
     return torch.from_numpy(y), _state_tensors(call, after)
 
@@ -143,7 +131,7 @@ def run_back(
     if recording is None or not recording.fits(inputs.x, y):
         recording = run(call._replace(flat=None), inputs, record=True)[2]
         assert recording is not None
-    spec, packing, (dy, *dstate) = call.spec, call.packing, cotangents
+    spec, packing, (dy, *dstate) = call.plan.spec, call.packing, cotangents
     dy_array = None if dy is None else as_array(dy)
     if dy_array is not None and packing is not None:
         dy_array = packing.pad(dy_array)
@@ -167,8 +155,3 @@ def run_back(
         _state_tensors(call, dinitial) if inputs.state else (),
         dweights,
     )
-
-
-def plain_call(spec: Spec, dtype: torch.dtype, seed: int) -> Call:
-    """Make a call that knows nothing of where the weights are."""
-    return Call(spec, kernel_of(spec, dtype), seed=seed)

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .base import Bridged, parts_of
 from .packing import Packing
-from .spec import Spec
+from .spec import Options
 from .surroundings import is_eager, runs_as_it_is
 
 
@@ -20,9 +20,9 @@ class _Layer(Bridged, torch.nn.RNNBase):
     def _names(self) -> Sequence[str]:
         return self._flat_weights_names
 
-    def _spec(self, packed: bool) -> Spec:
+    def _options(self, packed: bool) -> Options:
         dropped = self.training and self.num_layers > 1
-        return Spec(
+        return (
             self.mode,
             self.input_size,
             self.hidden_size,
@@ -32,6 +32,7 @@ class _Layer(Bridged, torch.nn.RNNBase):
             self.dropout if dropped else 0.0,
             self.bidirectional,
             self.proj_size,
+            False,
         )
 
     def _autocast_type(self, given: torch.dtype, packed: bool) -> torch.dtype:

@@ -14,8 +14,8 @@ import torch
 from . import stock
 from .arrays import State, Tensor
 from .autograd import returned, with_state
-from .engine import Call, Inputs, plain_call, run, run_back
-from .spec import Spec
+from .engine import Call, Inputs, run, run_back
+from .spec import Spec, plan_of
 from .tapes import carried, carry
 
 _INPUTS = (
@@ -37,8 +37,13 @@ _LIBRARY.define(
 _Four = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def _call(x: Tensor, seed: Tensor | None, spec: Sequence[Any]) -> Call:
-    return plain_call(Spec(*spec), x.dtype, 0 if seed is None else int(seed))
+def _call(x: Tensor, state: Sequence[Tensor], seed: Tensor | None, spec: Sequence[Any]) -> Call:
+    *options, compute = spec
+    shapes = tuple(part.shape for part in state)
+    plan = plan_of(tuple(options), compute, x.dtype, x.shape, shapes, None)
+    if plan is None:
+        raise ValueError(f"rnnfast::recurrence: {Spec(*spec)} does not take x of {tuple(x.shape)}")
+    return Call(plan, seed=0 if seed is None else int(seed))
 
 
 def _two(parts: Sequence[Tensor], like: Tensor) -> Sequence[Tensor]:
@@ -50,7 +55,7 @@ def _forward(
     x: Tensor, state: list[Tensor], weights: list[Tensor], seed: Tensor | None, *rest: Any
 ) -> _Four:
     *spec, record = rest
-    call = _call(x, seed, spec)
+    call = _call(x, state, seed, spec)
     y, after, recording = run(call, Inputs(x, tuple(state), weights), record)
     first, second = _two(returned(call, after), x)
     tape = torch.empty(0, dtype=torch.int64) if recording is None else carry(recording)
@@ -61,7 +66,7 @@ def _backward(
     x: Tensor, state: list[Tensor], weights: list[Tensor], seed: Tensor | None, *rest: Any
 ) -> _Four:
     *spec, y, tape, dy, dfirst, dsecond, input_gradient = rest
-    call = _call(x, seed, spec)
+    call = _call(x, state, seed, spec)
     dx, dstate, dweights = run_back(
         call,
         Inputs(x, tuple(state), weights),
@@ -76,7 +81,7 @@ def _backward(
 
 def _cotangents(call: Call, *three: Tensor | None) -> tuple[Tensor | None, ...]:
     """Gradients of the output and of all parts of the state."""
-    return with_state(call, three)[: 3 if call.kernel.pair else 2]
+    return with_state(call, three)[: 3 if call.plan.pair else 2]
 
 
 def _fake_forward(x: Tensor, *rest: Any) -> _Four:
@@ -110,9 +115,9 @@ def _differentiate(
     wanted = ctx.needs_input_grad[0]
     nothing = (None,) * (1 + len(ctx.spec) + 1)  # the seed, the options, whether to record
     if torch.is_grad_enabled():
-        call = _call(x, seed, ctx.spec)
+        call = _call(x, state, seed, ctx.spec)
         all_wanted = [wanted, *ctx.needs_input_grad[1], *ctx.needs_input_grad[2]]
-        given = (dy, dfirst, dsecond)[: (2 if call.kernel.pair else 1) + (not call.spec.cell)]
+        given = (dy, dfirst, dsecond)[: (2 if call.plan.pair else 1) + (not call.plan.spec.cell)]
         inputs = Inputs(x, tuple(state), weights)
         dx, *found = stock.gradients(call, inputs, given, all_wanted)
         return dx, found[: ctx.parts], found[ctx.parts :], *nothing

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -19,6 +21,10 @@ CELLS = {  # as the compiled layer calls them, and how many gates they have
     "RNN_RELU": ("rnn", "relu", 1),
 }
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+_MOST_ROWS = 64  # of a step that reads the weights where they lie
+
+Shape = tuple[int, ...]
+Options = tuple[Any, ...]  # the fields of a `Spec` but for the last
 
 
 class Spec(NamedTuple):
@@ -67,19 +73,55 @@ class Spec(NamedTuple):
         h, c = (*leading, self.proj_size or self.hidden_size), (*leading, self.hidden_size)
         return (h, c) if self.mode == "LSTM" else (h,)
 
+    def takes(self, x: Shape, state: Sequence[Shape], packed: int | None) -> bool:
+        """Tell whether input and state, by their shapes, are what the layer computes with.
+
+        `packed` is the number of sequences where x are packed rows.
+        """
+        axes = (2, 3) if packed is None else (2,)
+        if len(x) + self.cell not in axes or x[-1] != self.input_size or 0 in x:
+            return False
+        batch = self.batch(x) if packed is None else (packed,)
+        return not state or list(map(tuple, state)) == self.states(batch)
+
+    def time_axis(self, x: Shape) -> int | None:
+        """Tell the axis T of x, None for a cell's, which has none."""
+        return None if self.cell else int(self.batch_first and len(x) == 3)
+
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Kernel:
-    """The compiled layer of a `Spec`, and what every call asks of it."""
+class Plan:
+    """What the options of a module and the shapes of a call decide."""
 
+    spec: Spec
     core: _core.Layer
-    parts: tuple[tuple[int, ...], ...]  # of a state, as `Spec.parts` says
-    pair: bool  # whether they are two
-    steps: bool  # whether a single step may be computed as such
+    pair: bool  # whether a state has two parts
+    steps: bool  # one time step of so few rows that packing the weights does not pay
+    axis: int | None  # T's
+
+
+@lru_cache(maxsize=4096)
+def plan_of(
+    options: Options,
+    compute: str,
+    dtype: torch.dtype,
+    x: Shape,
+    state: tuple[Shape, ...],
+    packed: int | None,
+) -> Plan | None:
+    """Plan calls by the shapes of input and state; None where they are for PyTorch."""
+    spec = Spec._make((*options, compute))
+    if spec.mode not in CELLS or dtype not in DTYPES or not spec.takes(x, state, packed):
+        return None
+    axis = spec.time_axis(x)
+    single = packed is None and (axis is None or x[axis] == 1)
+    few = math.prod(x[:-1]) <= _MOST_ROWS
+    steps = single and few and not spec.bidirectional and not spec.dropout
+    return Plan(spec, core_of(spec, dtype), spec.mode == "LSTM", steps, axis)
 
 
 @lru_cache(maxsize=1024)
-def kernel_of(spec: Spec, dtype: torch.dtype) -> Kernel:
+def core_of(spec: Spec, dtype: torch.dtype) -> _core.Layer:
     """Make the compiled layer. It holds no weights, so that all modules of a kind share one."""
     cell, nonlinearity, _ = CELLS[spec.mode]
     options = spec._asdict()
@@ -94,5 +136,4 @@ def kernel_of(spec: Spec, dtype: torch.dtype) -> Kernel:
     )
     if (openmp := find_openmp()) is not None:
         core.use_openmp(*openmp)
-    parts = spec.parts()
-    return Kernel(core, parts, len(parts) == 2, not spec.bidirectional and not spec.dropout)
+    return core

@@ -14,12 +14,12 @@ from .engine import Call, Inputs
 
 def _function(call: Call, inputs: Inputs) -> Sequence[Tensor]:
     """Call PyTorch's function for what has the axis B."""
-    spec, (x, state, weights) = call.spec, inputs
+    spec, (x, state, weights) = call.plan.spec, inputs
     name = spec.mode.lower()
-    hx: Any = state if call.kernel.pair else state[0]
+    hx: Any = state if call.plan.pair else state[0]
     if spec.cell:
         results = getattr(_VF, f"{name}_cell")(x, hx, *weights)
-        return results if call.kernel.pair else (results,)
+        return results if call.plan.pair else (results,)
     options = (list(weights), spec.bias, spec.num_layers, 0.0, False, spec.bidirectional)
     if call.packing is None:
         return tuple(getattr(_VF, name)(x, hx, *options, spec.batch_first))
@@ -28,7 +28,7 @@ def _function(call: Call, inputs: Inputs) -> Sequence[Tensor]:
 
 def _batched(call: Call, inputs: Inputs) -> Sequence[Tensor]:
     """Give x an axis B if it has none, and a state if there is none."""
-    spec, (x, state, weights) = call.spec, inputs
+    spec, (x, state, weights) = call.plan.spec, inputs
     batch = spec.batch(x.shape) if call.packing is None else (len(call.packing.lengths),)
     state = state or tuple(x.new_zeros(shape) for shape in spec.states(batch))
     if batch:
@@ -60,7 +60,7 @@ def gradients(
     RuntimeError
         If outputs were dropped: PyTorch would drop others.
     """
-    if call.spec.dropout:
+    if call.plan.spec.dropout:
         raise RuntimeError(
             "rnnfast.torch: a recurrent module with dropout was to be differentiated twice or in "
             "a batch of gradients, expected dropout=0 or eval()"
