@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <stdexcept>
+#include <string>
 
 namespace rnnfast::cuda {
 namespace {
@@ -18,16 +20,35 @@ struct Count {
 
 // One for the process, which keeps what is freed: the default one gives it back at the end of a
 // call.
-cudaMemPool_t make_pool() {
-  cudaMemPoolProps properties{};
-  properties.allocType = cudaMemAllocationTypePinned;
-  properties.location = {cudaMemLocationTypeDevice, device_used};
-  cudaMemPool_t pool;
-  check(cudaMemPoolCreate(&pool, &properties), "making a memory pool");
-  uint64_t all = UINT64_MAX;
-  check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all),
-        "making a memory pool");
-  return pool;
+class Pooled final : public Memory {
+ public:
+  Pooled() {
+    cudaMemPoolProps properties{};
+    properties.allocType = cudaMemAllocationTypePinned;
+    properties.location = {cudaMemLocationTypeDevice, Device::device_used};
+    check(cudaMemPoolCreate(&pool_, &properties), "making a memory pool");
+    uint64_t all = UINT64_MAX;
+    check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &all),
+          "making a memory pool");
+  }
+  void* take(index bytes, Stream stream) override {
+    void* block;
+    check(cudaMallocFromPoolAsync(&block, bytes, pool_, reinterpret_cast<cudaStream_t>(stream)),
+          "allocating device memory");
+    return block;
+  }
+  void give(void* block, Stream stream) noexcept override {
+    cudaFreeAsync(block, reinterpret_cast<cudaStream_t>(stream));
+  }
+
+ private:
+  cudaMemPool_t pool_;
+};
+
+// Never destroyed: buffers may outlive all else.
+Memory& pooled() {
+  static Memory& memory = *new Pooled;
+  return memory;
 }
 
 cudaStream_t make_stream() {
@@ -39,14 +60,63 @@ cudaStream_t make_stream() {
 }  // namespace
 
 Device::Device(bool tf32) : products_(tf32) {
-  static cudaMemPool_t pool = make_pool();
-  pool_ = pool;
   struct Destroy {
     void operator()(cudaStream_t stream) const { cudaStreamDestroy(stream); }
   };
   std::unique_ptr<CUstream_st, Destroy> stream(make_stream());
   captured_ = make_stream();
-  stream_ = current_ = stream.release();
+  own_ = stream.release();
+}
+
+void Device::begin(const Stream* stream, Memory* memory) {
+  stream_ = current_ = stream ? reinterpret_cast<cudaStream_t>(*stream) : own_;
+  memory_ = memory ? memory : &pooled();
+  cudaStreamCaptureStatus status;
+  check(cudaStreamIsCapturing(stream_, &status), "looking at the stream of the arrays");
+  capturing_ = status != cudaStreamCaptureStatusNone;
+  if (!memory) refuse_capture("its memory is none that a graph could keep");
+}
+
+void Device::end() noexcept {
+  workspace_ = {};
+  if (stream_ == own_) cudaStreamSynchronize(own_);
+  cudaGetLastError();  // what went wrong has been told
+}
+
+void Device::refuse_capture(const char* why) const {
+  if (capturing_)
+    throw std::runtime_error(std::string("cuda: the stream of the arrays is being captured, but ") +
+                             why +
+                             ", expected a module of rnnfast.torch on the GPU, or another stream");
+}
+
+void Device::order(Stream first, Stream later) {
+  if (first == later) return;
+  struct Destroy {
+    void operator()(cudaEvent_t event) const { cudaEventDestroy(event); }
+  };
+  cudaEvent_t made;
+  check(cudaEventCreateWithFlags(&made, cudaEventDisableTiming), "making an event");
+  const std::unique_ptr<CUevent_st, Destroy> event(made);  // ends once it is reached
+  check(cudaEventRecord(made, reinterpret_cast<cudaStream_t>(first)), "waiting for a stream");
+  check(cudaStreamWaitEvent(reinterpret_cast<cudaStream_t>(later), made), "waiting for a stream");
+}
+
+int Device::device_of(const void* pointer) {
+  cudaPointerAttributes attributes{};
+  if (cudaPointerGetAttributes(&attributes, pointer) != cudaSuccess) {
+    cudaGetLastError();
+    return -1;
+  }
+  const bool there =
+      attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
+  return there ? attributes.device : -1;
+}
+
+void Device::read(void* to, const void* from, index bytes, Stream stream) {
+  const auto there = reinterpret_cast<cudaStream_t>(stream);
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, there), "copying from the device");
+  check(cudaStreamSynchronize(there), "computing");
 }
 
 void Device::sort(const int32_t* tokens, index count, int32_t* sorted, int32_t* row) {

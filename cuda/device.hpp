@@ -13,7 +13,6 @@
 
 namespace rnnfast::cuda {
 
-inline constexpr int device_used = 0;
 inline constexpr int block_size = 128;
 
 template <class Kernel>
@@ -24,6 +23,8 @@ __global__ void __launch_bounds__(block_size) each(const Kernel kernel) {
 
 class Device {
  public:
+  static constexpr int device_used = 0;
+
   // The device is current for the thread, and the one before is so again afterwards.
   class Turn {
    public:
@@ -43,37 +44,16 @@ class Device {
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
 
-  // Freed on the stream that it was made on, which is never one that is being captured: tapes may
-  // be dropped by any thread at any time.
-  template <class T>
-  class Buffer {
-   public:
-    Buffer() = default;
-    Buffer(index count, cudaMemPool_t pool, cudaStream_t stream) : stream_(stream) {
-      if (count)
-        check(cudaMallocFromPoolAsync(&data_, count * sizeof(T), pool, stream),
-              "allocating device memory");
-    }
-    Buffer(Buffer&& other) noexcept
-        : data_(std::exchange(other.data_, nullptr)), stream_(other.stream_) {}
-    Buffer& operator=(Buffer&& other) noexcept {
-      std::swap(data_, other.data_);
-      std::swap(stream_, other.stream_);
-      return *this;
-    }
-    ~Buffer() {
-      if (data_) cudaFreeAsync(data_, stream_);
-    }
-    T* data() const { return static_cast<T*>(data_); }
-
-   private:
-    void* data_ = nullptr;
-    cudaStream_t stream_ = nullptr;
-  };
+  void begin(const Stream* stream, Memory* memory);
+  void end() noexcept;
+  Stream stream() const { return reinterpret_cast<Stream>(stream_); }
+  static void order(Stream first, Stream later);
+  static int device_of(const void* pointer);
+  static void read(void* to, const void* from, index bytes, Stream stream);
 
   template <class T>
   Buffer<T> make(index count) {
-    return {count, pool_, stream_};
+    return {count, *memory_, stream()};
   }
 
   template <class Kernel>
@@ -89,7 +69,8 @@ class Device {
 
   template <class Operand>
   void multiply(const Product<Operand>& product) {
-    products_.multiply(product, current_);
+    if (!workspace_.data()) workspace_ = make<char>(Products::workspace_bytes);
+    products_.multiply(product, workspace_.data(), current_);
   }
 
   void sort(const int32_t* tokens, index count, int32_t* sorted, int32_t* row);
@@ -98,27 +79,25 @@ class Device {
     if (bytes) check(cudaMemsetAsync(data, 0, bytes, stream_), "filling device memory");
   }
   void upload(void* to, const void* from, index bytes) {
+    refuse_capture("its arrays are not on the GPU");
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_),
           "copying to the device");
   }
   void download(void* to, const void* from, index bytes) {
+    refuse_capture("results are wanted that are not on the GPU");
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_),
           "copying from the device");
   }
   void wait() { check(cudaStreamSynchronize(stream_), "computing"); }
-  void settle() noexcept {
-    cudaStreamSynchronize(stream_);
-    cudaGetLastError();
-  }
 
   // In graphs of so many steps: hundreds of small kernels are launched at once, and the next graph
-  // is captured while one runs.
+  // is captured while one runs. Where the caller captures them, they are part of that graph.
   static constexpr index steps_of_a_graph = 32;
 
   template <class Body>
   void repeat(index count, Body body) {
     index n = 0;
-    for (; n + steps_of_a_graph <= count; n += steps_of_a_graph)
+    for (; !capturing_ && n + steps_of_a_graph <= count; n += steps_of_a_graph)
       launch(typeid(Body), capture([&] {
                for (index s = n; s < n + steps_of_a_graph; ++s) body(s);
              }));
@@ -146,12 +125,16 @@ class Device {
     return graph;
   }
   void launch(std::type_index body, cudaGraph_t graph);
+  void refuse_capture(const char* why) const;
 
   Products products_;
-  cudaMemPool_t pool_ = nullptr;
-  cudaStream_t stream_ = nullptr;
+  Buffer<char> workspace_;           // of the products since `begin`
+  cudaStream_t own_ = nullptr;       // the machine's
   cudaStream_t captured_ = nullptr;  // never runs anything
-  cudaStream_t current_ = nullptr;
+  cudaStream_t stream_ = nullptr;    // what is used since `begin`
+  cudaStream_t current_ = nullptr;   // that or the one that is captured
+  Memory* memory_ = nullptr;
+  bool capturing_ = false;  // whether the caller captures what is done
   std::map<std::type_index, cudaGraphExec_t> instances_;
 };
 

@@ -1,11 +1,17 @@
 // A Machine that runs the kernels' thread code on the CPU, so that everything but the launches can
 // be checked where there is no GPU. Threads run one after the other, blocks in a shuffled order:
 // what depends on another thread of the same kernel shows. Fresh memory is filled with NaNs.
+// Nothing is done before it is awaited, as late as a GPU might: what relies on another stream, or
+// frees too early, shows.
 #pragma once
 
 #include <algorithm>
 #include <cstring>
-#include <memory>
+#include <deque>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <new>
 #include <numeric>
 #include <random>
 #include <stdexcept>
@@ -15,70 +21,137 @@
 
 namespace rnnfast::cuda {
 
+// What streams have been given to do.
+class EmulatedStreams {
+ public:
+  static EmulatedStreams& all() {
+    static auto& streams = *new EmulatedStreams;
+    return streams;
+  }
+  void push(Stream stream, std::function<void()> task) {
+    const std::lock_guard lock(mutex_);
+    queues_[stream].tasks.push_back(std::move(task));
+  }
+  void order(Stream first, Stream later) {
+    const std::lock_guard lock(mutex_);
+    const auto& queue = queues_[first];
+    const uint64_t end = queue.done + queue.tasks.size();
+    queues_[later].tasks.push_back([=, this] { run(first, end); });
+  }
+  void wait(Stream stream) {
+    const std::lock_guard lock(mutex_);
+    const auto& queue = queues_[stream];
+    run(stream, queue.done + queue.tasks.size());
+  }
+
+ private:
+  struct Queue {
+    std::deque<std::function<void()>> tasks;
+    uint64_t done = 0;
+  };
+  void run(Stream stream, uint64_t end) {
+    for (Queue& queue = queues_[stream]; queue.done < end; ++queue.done) {
+      queue.tasks.front()();
+      queue.tasks.pop_front();
+    }
+  }
+
+  std::mutex mutex_;
+  std::map<Stream, Queue> queues_;
+};
+
 class Emulator {
  public:
   static constexpr index block = 128;
+  static constexpr int device_used = 0;
 
-  struct Turn {};
+  struct Turn {
+    Turn() {}
+  };
 
   explicit Emulator(bool) {}  // products are float32's, whatever their mode
 
-  template <class T>
-  class Buffer {
-   public:
-    Buffer() = default;
-    explicit Buffer(index count) : data_(count ? new T[count] : nullptr) {
-      std::memset(static_cast<void*>(data_.get()), 0xff, count * sizeof(T));
-    }
-    T* data() const { return data_.get(); }
-
-   private:
-    std::unique_ptr<T[]> data_;
-  };
+  void begin(const Stream* stream, Memory* memory) {
+    stream_ = stream ? *stream : own();
+    memory_ = memory ? memory : &heap();
+  }
+  void end() noexcept {
+    if (stream_ == own()) wait();
+  }
+  Stream stream() const { return stream_; }
+  static void order(Stream first, Stream later) {
+    if (first != later) EmulatedStreams::all().order(first, later);
+  }
+  static int device_of(const void*) { return device_used; }
+  static void read(void* to, const void* from, index bytes, Stream stream) {
+    EmulatedStreams::all().wait(stream);
+    std::memcpy(to, from, bytes);
+  }
 
   template <class T>
   Buffer<T> make(index count) {
-    return Buffer<T>(count);
+    Buffer<T> buffer(count, *memory_, stream_);
+    if (count)
+      push([data = static_cast<void*>(buffer.data()), bytes = count * sizeof(T)] {
+        std::memset(data, 0xff, bytes);
+      });
+    return buffer;
   }
 
   template <class Kernel>
   void run(const Kernel& kernel) {
-    const index threads = kernel.threads();
-    std::vector<index> blocks((threads + block - 1) / block);
-    std::iota(blocks.begin(), blocks.end(), index{0});
-    std::shuffle(blocks.begin(), blocks.end(), random_);
-    for (const index b : blocks)
-      for (index i = b * block; i < std::min((b + 1) * block, threads); ++i) kernel(i);
+    push([kernel, seed = random_()] {
+      const index threads = kernel.threads();
+      std::vector<index> blocks((threads + block - 1) / block);
+      std::iota(blocks.begin(), blocks.end(), index{0});
+      std::shuffle(blocks.begin(), blocks.end(), std::minstd_rand(seed));
+      for (const index b : blocks)
+        for (index i = b * block; i < std::min((b + 1) * block, threads); ++i) kernel(i);
+    });
   }
 
   template <class Operand>
   void multiply(const Product<Operand>& p) {
     require(p.a), require(p.b), require(p.c);
-    const auto at = [](const auto& m, index row, index column) {
-      return to_float(m.transposed ? m.data[column * m.stride + row]
-                                   : m.data[row * m.stride + column]);
-    };
-    for (index r = 0; r < p.c.rows; ++r)
-      for (index c = 0; c < p.c.columns; ++c) {
-        float& to = p.c.data[r * p.c.stride + c];
-        double sum = p.accumulate ? to : 0.0f;
-        for (index n = 0; n < p.a.width(); ++n) sum += double{at(p.a, r, n)} * at(p.b, n, c);
-        to = static_cast<float>(sum);
-      }
+    push([p] {
+      const auto at = [](const auto& m, index row, index column) {
+        return to_float(m.transposed ? m.data[column * m.stride + row]
+                                     : m.data[row * m.stride + column]);
+      };
+      for (index r = 0; r < p.c.rows; ++r)
+        for (index c = 0; c < p.c.columns; ++c) {
+          float& to = p.c.data[r * p.c.stride + c];
+          double sum = p.accumulate ? to : 0.0f;
+          for (index n = 0; n < p.a.width(); ++n) sum += double{at(p.a, r, n)} * at(p.b, n, c);
+          to = static_cast<float>(sum);
+        }
+    });
   }
 
   void sort(const int32_t* tokens, index count, int32_t* sorted, int32_t* row) {
-    std::iota(row, row + count, 0);
-    std::stable_sort(row, row + count, [&](int32_t a, int32_t b) { return tokens[a] < tokens[b]; });
-    std::transform(row, row + count, sorted, [&](int32_t r) { return tokens[r]; });
+    push([=] {
+      std::iota(row, row + count, 0);
+      std::stable_sort(row, row + count,
+                       [&](int32_t a, int32_t b) { return tokens[a] < tokens[b]; });
+      std::transform(row, row + count, sorted, [&](int32_t r) { return tokens[r]; });
+    });
   }
 
-  void zero(void* data, index bytes) { std::memset(data, 0, bytes); }
-  void upload(void* to, const void* from, index bytes) { std::memcpy(to, from, bytes); }
-  void download(void* to, const void* from, index bytes) { std::memcpy(to, from, bytes); }
+  void zero(void* data, index bytes) {
+    push([=] { std::memset(data, 0, bytes); });
+  }
+  // The caller's memory has been read when this returns, as that of a copy from pageable memory.
+  void upload(void* to, const void* from, index bytes) {
+    const auto* first = static_cast<const char*>(from);
+    push([to, staged = std::vector<char>(first, first + bytes)] {
+      std::memcpy(to, staged.data(), staged.size());
+    });
+  }
+  void download(void* to, const void* from, index bytes) {
+    push([=] { std::memcpy(to, from, bytes); });
+  }
 
-  void wait() {}
-  void settle() noexcept {}
+  void wait() { EmulatedStreams::all().wait(stream_); }
 
   template <class Body>
   void repeat(index count, Body body) {
@@ -86,6 +159,32 @@ class Emulator {
   }
 
  private:
+  // What is freed is overwritten first, in the stream's order.
+  struct Heap final : Memory {
+    static constexpr index head = 64;  // for the size
+    void* take(index bytes, Stream) override {
+      auto* block = static_cast<char*>(::operator new(head + bytes));
+      std::memcpy(block, &bytes, sizeof bytes);
+      return block + head;
+    }
+    void give(void* memory, Stream stream) noexcept override {
+      EmulatedStreams::all().push(stream, [memory] {
+        char* block = static_cast<char*>(memory) - head;
+        index bytes;
+        std::memcpy(&bytes, block, sizeof bytes);
+        std::memset(memory, 0xff, bytes);
+        ::operator delete(block);
+      });
+    }
+  };
+  static Memory& heap() {
+    static Memory& memory = *new Heap;
+    return memory;
+  }
+
+  Stream own() const { return reinterpret_cast<Stream>(this); }
+  void push(std::function<void()> task) { EmulatedStreams::all().push(stream_, std::move(task)); }
+
   // What cuBLASLt refuses.
   template <class T>
   static void require(const Matrix<T>& m) {
@@ -93,6 +192,8 @@ class Emulator {
       throw std::logic_error("a matrix that cuBLASLt would not take");
   }
 
+  Stream stream_ = 0;
+  Memory* memory_ = nullptr;
   std::mt19937 random_{std::random_device{}()};
 };
 

@@ -264,21 +264,53 @@ struct Transpose {
   RNNFAST_HD void operator()(index i) const { to[i] = from[i % rows * columns + i / rows]; }
 };
 
-// (T, B, width) ← (B, T, width), the width in elements of T.
-template <class T>
-struct SwapAxes {
-  index first, second, width;  // axes of `to`
-  const T* from;
-  T* to;
+// Three axes and where along them an array's elements lie, in elements.
+struct Layout {
+  index first, second, width;
+  index steps[3];
 
-  RNNFAST_HD index threads() const { return first * second * width; }
-  RNNFAST_HD void operator()(index i) const {
-    const index row = i / width;
-    to[i] = from[(row % second * first + row / second) * width + i % width];
+  RNNFAST_HD index count() const { return first * second * width; }
+  bool has_gaps() const {
+    const auto off = [](index length, index step, index dense) {
+      return length != 1 && step != dense;
+    };
+    return off(width, steps[2], 1) || off(second, steps[1], width) ||
+           off(first, steps[0], second * width);
+  }
+  RNNFAST_HD index at(index i) const {
+    return i / (second * width) * steps[0] + i / width % second * steps[1] + i % width * steps[2];
   }
 };
 
-// Gates of tokens: rows of W_ihᵀ, (I, columns).
+// A copy without gaps, in the order of the axes.
+template <class T>
+struct Arrange {
+  Layout layout;
+  const T* from;
+  T* to;
+
+  RNNFAST_HD index threads() const { return layout.count(); }
+  RNNFAST_HD void operator()(index i) const { to[i] = from[layout.at(i)]; }
+};
+
+inline constexpr int32_t no_token = -1;
+
+// Tokens that are the caller's: what is none becomes no_token.
+template <class Integer>
+struct ReadTokens {
+  Layout layout;
+  index tokens;
+  const Integer* from;
+  int32_t* to;
+
+  RNNFAST_HD index threads() const { return layout.count(); }
+  RNNFAST_HD void operator()(index i) const {
+    const Integer token = from[layout.at(i)];
+    to[i] = token >= 0 && token < tokens ? static_cast<int32_t>(token) : no_token;
+  }
+};
+
+// Gates of tokens: rows of W_ihᵀ, (I, columns); NaN where there is no token.
 struct Gather {
   Sequences sequences;
   index columns;
@@ -289,8 +321,10 @@ struct Gather {
   RNNFAST_HD index threads() const { return sequences.steps * sequences.batch * columns; }
   RNNFAST_HD void operator()(index i) const {
     const index row = i / columns;
-    if (sequences.alive(row / sequences.batch, row % sequences.batch))
-      gates[i] = rows[tokens[row] * columns + i % columns];
+    if (!sequences.alive(row / sequences.batch, row % sequences.batch)) return;
+    const index token = tokens[row];
+    gates[i] =
+        token == no_token ? bits_as<float>(0x7fc00000u) : rows[token * columns + i % columns];
   }
 };
 

@@ -51,8 +51,6 @@ void with_cell(const Spec& spec, Visitor&& visit) {
 
 template <class Machine, class Operand>
 class Network {
-  template <class T>
-  using Buffer = typename Machine::template Buffer<T>;
   static constexpr bool narrow = sizeof(Operand) < sizeof(float);
 
  public:

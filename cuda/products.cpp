@@ -30,11 +30,7 @@ void set(const Owned<cublasLtMatmulPreference_t>& preference,
 
 Products::Products(bool tf32)
     : compute_float_(tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F),
-      handle_(cublaslt().destroy, "starting cuBLASLt", cublaslt().create) {
-  void* workspace;
-  check(cudaMalloc(&workspace, workspace_bytes), "allocating the workspace of products");
-  workspace_.reset(workspace);
-}
+      handle_(cublaslt().destroy, "starting cuBLASLt", cublaslt().create) {}
 
 template <class T>
 Products::Side Products::side(const Matrix<T>& m) {
@@ -85,16 +81,16 @@ const Products::Choice& Products::choose(const Key& key) {
 }
 
 template <class Operand>
-void Products::multiply(const Product<Operand>& p, cudaStream_t stream) {
+void Products::multiply(const Product<Operand>& p, void* workspace, cudaStream_t stream) {
   const Choice& c = choose({type_of<Operand>, side(p.b), side(p.a), side(p.c), p.accumulate});
   const float one = 1.0f, beta = p.accumulate ? 1.0f : 0.0f;
   check(cublaslt().matmul(handle_.get(), c.desc.get(), &one, p.b.data, c.first.get(), p.a.data,
                           c.second.get(), &beta, p.c.data, c.result.get(), p.c.data, c.result.get(),
-                          &c.algo, workspace_.get(), workspace_bytes, stream),
+                          &c.algo, workspace, workspace_bytes, stream),
         "multiplying");
 }
 
-template void Products::multiply(const Product<float>&, cudaStream_t);
-template void Products::multiply(const Product<Bfloat16>&, cudaStream_t);
+template void Products::multiply(const Product<float>&, void*, cudaStream_t);
+template void Products::multiply(const Product<Bfloat16>&, void*, cudaStream_t);
 
 }  // namespace rnnfast::cuda

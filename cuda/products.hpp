@@ -5,7 +5,6 @@
 #include <cuda_runtime_api.h>
 
 #include <map>
-#include <memory>
 
 #include "cublaslt.hpp"
 #include "machine.hpp"
@@ -17,7 +16,9 @@ class Products {
   explicit Products(bool tf32);
 
   template <class Operand>
-  void multiply(const Product<Operand>& product, cudaStream_t stream);
+  void multiply(const Product<Operand>& product, void* workspace, cudaStream_t stream);
+
+  static constexpr size_t workspace_bytes = size_t{32} << 20;
 
  private:
   // Sides are in cuBLASLt's order, that of columns: cᵀ = bᵀ aᵀ.
@@ -38,20 +39,15 @@ class Products {
     Owned<cublasLtMatrixLayout_t> first, second, result;
     cublasLtMatmulAlgo_t algo;
   };
-  struct Free {
-    void operator()(void* p) const { cudaFree(p); }
-  };
 
   template <class T>
   static Side side(const Matrix<T>& m);
   const Choice& choose(const Key& key);
   Choice find(const Key& key);
 
-  static constexpr size_t workspace_bytes = size_t{32} << 20;
   static constexpr size_t most_choices = 512;
   cublasComputeType_t compute_float_;
   Owned<cublasLtHandle_t> handle_;
-  std::unique_ptr<void, Free> workspace_;
   std::map<Key, Choice> choices_;
 };
 

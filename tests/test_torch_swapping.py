@@ -47,7 +47,7 @@ def test_what_is_swapped_and_what_is_left() -> None:
     assert swaps.left == {
         "own": "it is a test_torch_swapping.Own, a class of its own",
         "half": "weight_ih_l0 is torch.bfloat16, expected torch.float32 or torch.float64",
-        "elsewhere": "weight_ih_l0 is on meta, expected the CPU",
+        "elsewhere": "weight_ih_l0 is on meta, expected the CPU (a GPU: use_cuda())",
         "normal": "its weights are parametrized: accelerate first, then parametrize",
         "replaced": "its forward was replaced",
     }

@@ -37,7 +37,7 @@ def same_forward():
     with torch.no_grad():
         return bool((model(x)[0].numpy() == expected[0].numpy()).all())
 
-core = core_of(Spec(*model._options(False)), x.dtype)
+core = core_of(Spec(*model._options(False)), x.dtype, False)
 expected = outcome()
 """
 

@@ -20,11 +20,6 @@ std::string join(const std::vector<index>& shape) {
 
 std::string dtype_name(const py::array& a) { return py::str(a.dtype()).cast<std::string>(); }
 
-bool is_integer(const py::array& a) {
-  const char kind = a.dtype().kind();
-  return kind == 'i' || kind == 'u';
-}
-
 void expect_axes(const char* cell, const py::array& x, std::initializer_list<py::ssize_t> allowed,
                  const char* meaning) {
   for (py::ssize_t n : allowed)
@@ -151,6 +146,11 @@ Input<Real> make_input(const Spec& spec, const Extent& extent, const py::array& 
 
 }  // namespace
 
+bool is_integer(const py::array& a) {
+  const char kind = a.dtype().kind();
+  return kind == 'i' || kind == 'u';
+}
+
 std::string repr_shape(const py::array& a) {
   return join(std::vector<index>(a.shape(), a.shape() + a.ndim()));
 }
@@ -219,10 +219,8 @@ std::vector<index> Extent::shape(index columns) const {
   return s;
 }
 
-template <class Real>
-Input<Real> as_input(const Spec& spec, py::handle object) {
+Extent input_extent(const Spec& spec, const py::array& x) {
   const char* cell = spec.traits().name;
-  const py::array x = as_array(cell, "x", object);
   const bool tokens = is_integer(x), first = spec.batch_first;
   expect_input_type(spec, x);
   if (tokens)
@@ -239,15 +237,17 @@ Input<Real> as_input(const Spec& spec, py::handle object) {
   if (extent.steps == 0)
     bad_value(prefix(cell, "x") + " has shape " + repr_shape(x) +
               ", expected at least one time step");
-  return make_input<Real>(spec, extent, x, tokens);
+  return extent;
 }
 
 template <class Real>
-Input<Real> as_step_input(const Spec& spec, py::handle object) {
+Input<Real> as_input(const Spec& spec, py::handle object) {
+  const py::array x = as_array(spec.traits().name, "x", object);
+  return make_input<Real>(spec, input_extent(spec, x), x, is_integer(x));
+}
+
+Extent step_extent(const Spec& spec, const py::array& x) {
   const char* cell = spec.traits().name;
-  const bool number = PyIndex_Check(object.ptr()) && !py::isinstance<py::bool_>(object) &&
-                      !py::hasattr(object, "__array__");
-  const py::array x = number ? as_scalar_token(spec, object) : as_array(cell, "x", object);
   const bool tokens = is_integer(x);
   expect_input_type(spec, x);
   if (tokens)
@@ -256,7 +256,16 @@ Input<Real> as_step_input(const Spec& spec, py::handle object) {
     expect_axes(cell, x, {1, 2}, "one time step (B, I) or (I,)");
   if (!tokens) expect_features(spec, x);
   const bool batched = x.ndim() == (tokens ? 1 : 2);
-  return make_input<Real>(spec, Extent{1, batched ? x.shape(0) : 1, batched, false}, x, tokens);
+  return {1, batched ? x.shape(0) : 1, batched, false};
+}
+
+template <class Real>
+Input<Real> as_step_input(const Spec& spec, py::handle object) {
+  const char* cell = spec.traits().name;
+  const bool number = PyIndex_Check(object.ptr()) && !py::isinstance<py::bool_>(object) &&
+                      !py::hasattr(object, "__array__");
+  const py::array x = number ? as_scalar_token(spec, object) : as_array(cell, "x", object);
+  return make_input<Real>(spec, step_extent(spec, x), x, is_integer(x));
 }
 
 Sequences as_sequences(const Spec& spec, const Extent& extent, py::handle lengths,
@@ -297,25 +306,11 @@ std::vector<index> state_shape(const Spec& spec, const Extent& extent, index col
   return {spec.layers * spec.directions, extent.batch, columns};
 }
 
-template <class Real>
-StateArrays<Real> as_state(const Spec& spec, const Extent& extent, const char* name,
-                           py::handle object) {
-  StateArrays<Real> state;
-  if (object.is_none()) return state;
+StateObjects state_objects(const Spec& spec, const char* name, py::handle object) {
+  if (object.is_none()) return {};
+  if (!spec.traits().has_cell_state)
+    return {py::reinterpret_borrow<py::object>(object), {}, name, {}};
   const char* cell = spec.traits().name;
-  const auto part = [&](const std::string& label, py::handle value, index columns,
-                        const char* letter) {
-    const py::array a = as_array(cell, label.c_str(), value);
-    const std::string meaning = extent.batched ? std::string("(L*D, B, ") + letter + ")"
-                                               : std::string("(L*D, ") + letter + ")";
-    expect_shape(cell, label.c_str(), a, state_shape(spec, extent, columns), meaning.c_str());
-    return as_real<Real>(cell, label.c_str(), a);
-  };
-  const char* output = spec.projection ? "P" : "H";
-  if (!spec.traits().has_cell_state) {
-    state.h = part(name, object, spec.output(), output);
-    return state;
-  }
   if (!(py::isinstance<py::tuple>(object) || py::isinstance<py::list>(object)))
     throw py::type_error(prefix(cell, name) + " is a " + type_name(object) +
                          ", expected a pair (h, c)");
@@ -323,9 +318,31 @@ StateArrays<Real> as_state(const Spec& spec, const Extent& extent, const char* n
   if (pair.size() != 2)
     bad_value(prefix(cell, name) + " has " + std::to_string(pair.size()) +
               " parts, expected the pair (h, c)");
-  const py::object h = pair[0], c = pair[1];
-  if (!h.is_none()) state.h = part(std::string(name) + "[0]", h, spec.output(), output);
-  if (!c.is_none()) state.c = part(std::string(name) + "[1]", c, spec.hidden, "H");
+  const auto part = [](const py::object& given) { return given.is_none() ? py::object() : given; };
+  return {part(pair[0]), part(pair[1]), std::string(name) + "[0]", std::string(name) + "[1]"};
+}
+
+void expect_state_shape(const Spec& spec, const Extent& extent, const std::string& name,
+                        const py::array& part, bool is_c) {
+  const char* letter = is_c || !spec.projection ? "H" : "P";
+  const std::string meaning = extent.batched ? std::string("(L*D, B, ") + letter + ")"
+                                             : std::string("(L*D, ") + letter + ")";
+  expect_shape(spec.traits().name, name.c_str(), part,
+               state_shape(spec, extent, is_c ? spec.hidden : spec.output()), meaning.c_str());
+}
+
+template <class Real>
+StateArrays<Real> as_state(const Spec& spec, const Extent& extent, const char* name,
+                           py::handle object) {
+  const StateObjects given = state_objects(spec, name, object);
+  const auto part = [&](const std::string& label, const py::object& value, bool is_c) {
+    const py::array a = as_array(spec.traits().name, label.c_str(), value);
+    expect_state_shape(spec, extent, label, a, is_c);
+    return as_real<Real>(spec.traits().name, label.c_str(), a);
+  };
+  StateArrays<Real> state;
+  if (given.h) state.h = part(given.h_name, given.h, false);
+  if (given.c) state.c = part(given.c_name, given.c, true);
   return state;
 }
 

@@ -74,9 +74,15 @@ struct Input {
   Rows<const int32_t> tokens;
 };
 
+bool is_integer(const py::array& a);
+
+// The axes of an x; ValueError unless it is what the layer takes.
+Extent input_extent(const Spec& spec, const py::array& x);
+// Of one time step: (B, I) or (I,), tokens (B,) or ().
+Extent step_extent(const Spec& spec, const py::array& x);
+
 template <class Real>
 Input<Real> as_input(const Spec& spec, py::handle object);
-// One time step: (B, I) or (I,), tokens (B,) or ().
 template <class Real>
 Input<Real> as_step_input(const Spec& spec, py::handle object);
 
@@ -94,6 +100,18 @@ struct StateArrays {
 template <class Real>
 StateArrays<Real> as_state(const Spec& spec, const Extent& extent, const char* name,
                            py::handle object);
+
+// What a state is given as: h, or the pair (h, c) for cells with a cell state; null where zeros
+// are meant.
+struct StateObjects {
+  py::object h, c;
+  std::string h_name, c_name;
+};
+StateObjects state_objects(const Spec& spec, const char* name, py::handle object);
+
+// ValueError unless a part of a state, h or c, has the shape of the call's.
+void expect_state_shape(const Spec& spec, const Extent& extent, const std::string& name,
+                        const py::array& part, bool is_c);
 
 std::vector<index> state_shape(const Spec& spec, const Extent& extent, index columns);
 

@@ -130,7 +130,8 @@ class Layer(Parametrized):
             self._flat, x, state, lengths, reset, True, seed, num_threads, self._cache
         )
         assert tape is not None
-        y.flags.writeable = False
+        if isinstance(y, np.ndarray):
+            y.flags.writeable = False
         return y, final, tape
 
     def backward(

@@ -13,6 +13,7 @@ except ImportError as error:
     ) from error
 
 from .cells import GRUCell, LSTMCell, RNNCell
+from .gpu import use_cuda
 from .modules import GRU, LSTM, RNN
 from .swapping import Swaps, accelerate, restore
 
@@ -26,4 +27,5 @@ __all__ = [
     "Swaps",
     "accelerate",
     "restore",
+    "use_cuda",
 ]

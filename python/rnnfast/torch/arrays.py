@@ -10,14 +10,14 @@ from rnnfast.flat import Array
 
 Tensor = torch.Tensor
 State = tuple[Tensor, ...]  # (h,), or (h, c) of an LSTM; () for zeros
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
+PLAIN = (torch.Tensor, torch.nn.Parameter)
 _STRIDED = torch.strided
 
 
 def is_plain(tensor: Any, dtype: torch.dtype) -> bool:
     """Tell whether a tensor's memory may be read as an array: no subclass, on the CPU, strided."""
     return (
-        type(tensor) in _PLAIN
+        type(tensor) in PLAIN
         and tensor.dtype is dtype
         and tensor.is_cpu
         and tensor.layout is _STRIDED

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from . import stock
+from . import engine, gpu_engine, stock
 from .arrays import State, Tensor
-from .engine import Call, Inputs, run, run_back, step
+from .engine import Call, Inputs
 from .surroundings import is_transformed
 from .tapes import carried, carry
 from .weights import cut, cuts_of
@@ -29,6 +29,11 @@ def returned(call: Call, state: State) -> State:
     return state[1:] if call.plan.spec.cell else state
 
 
+def _computes(call: Call) -> Any:
+    """Choose whose `run`, `step` and `run_back` compute a call."""
+    return gpu_engine if call.plan.gpu else engine
+
+
 class Recurrence(torch.autograd.Function):
     """apply(call, parts of the state, x, *state, *weights) → (y, *state)."""
 
@@ -36,7 +41,7 @@ class Recurrence(torch.autograd.Function):
     def forward(ctx: Any, call: Call, parts: int, x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         """Run forward and record."""
         inputs = Inputs(x, others[:parts], others[parts:])
-        y, after, recording = run(call, inputs, record=True)
+        y, after, recording = _computes(call).run(call, inputs, record=True)
         assert recording is not None
         ctx.call, ctx.parts = call, parts
         ctx.save_for_backward(carry(recording), x, *others)
@@ -51,7 +56,7 @@ class Recurrence(torch.autograd.Function):
         wanted = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled() or is_transformed() or any(map(_is_batch, cotangents)):
             return (None, None, *stock.gradients(call, inputs, cotangents, wanted))
-        dx, dstate, buffer = run_back(
+        dx, dstate, buffer = _computes(call).run_back(
             call, inputs, carried(tape), None, with_state(call, cotangents), wanted[0]
         )
         cuts = cuts_of(inputs.weights) if call.flat is None else call.flat.cuts
@@ -80,7 +85,7 @@ def compute(call: Call, inputs: Inputs) -> tuple[Tensor, State]:
         y, *after = _apply(call, len(state), *tensors)
         return y, tuple(after)
     if call.plan.steps:
-        y, after = step(call, inputs)
+        y, after = engine.step(call, inputs)
     else:
-        y, after, _ = run(call, inputs, record=False)
+        y, after, _ = _computes(call).run(call, inputs, record=False)
     return y, returned(call, after)

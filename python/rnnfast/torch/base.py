@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from . import gpu
 from .arrays import State, Tensor, is_plain
 from .autograd import compute, requires_grad
 from .engine import Call, Inputs
@@ -107,6 +108,9 @@ class Bridged(torch.nn.Module):
 
     def _recur(self, x: Tensor, state: State, packing: Packing | None = None) -> Result | None:
         """Compute output and state; None where that is for PyTorch."""
+        if gpu.is_used(x):
+            kind = gpu.compute_type()
+            return self._recur_on_gpu(kind, x, state) if kind and packing is None else None
         kind = compute_type()
         if kind == "float32":
             return self._recur_in(kind, x, state, packing)
@@ -133,7 +137,7 @@ class Bridged(torch.nn.Module):
             return None
         shapes = tuple([part.shape for part in state])
         rows = None if packing is None else len(packing.lengths)
-        plan = plan_of(options, kind, dtype, x.shape, shapes, rows)
+        plan = plan_of(options, kind, dtype, x.shape, shapes, rows, False)
         if plan is None:
             return None
         flat: Flat | None = self.__dict__.get(_CACHE)
@@ -143,6 +147,16 @@ class Bridged(torch.nn.Module):
             flat = self._settle(inputs.weights)
         seed = int(_draw_seed()) if plan.spec.dropout else 0
         return compute(Call(plan, packing, seed, flat), inputs)
+
+    def _recur_on_gpu(self, kind: str, x: Tensor, state: State) -> Result | None:
+        inputs, dtype = Inputs(x, state, self._weights()), x.dtype
+        if not (is_eager() and all(map(gpu.is_plain, (x, *state), repeat(dtype)))):
+            return None
+        shapes = tuple(part.shape for part in state)
+        plan = plan_of(self._options(False), kind, dtype, x.shape, shapes, None, True)
+        if plan is None or not _fits(plan.spec, inputs.weights, dtype, gpu.is_plain):
+            return None
+        return compute(Call(plan, seed=int(_draw_seed()) if plan.spec.dropout else 0), inputs)
 
     def _settle(self, weights: Sequence[Tensor]) -> Flat | None:
         """Find the buffer of the weights or make one; None if they have to stay apart."""

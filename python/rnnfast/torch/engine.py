@@ -38,7 +38,7 @@ class Gradients(NamedTuple):
 
     x: Tensor | None
     state: State
-    weights: Array
+    weights: Array | Tensor
 
 
 def _state_arrays(call: Call, parts: Sequence[Tensor | None]) -> Any:

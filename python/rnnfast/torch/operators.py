@@ -40,7 +40,7 @@ _Four = tuple[Tensor, Tensor, Tensor, Tensor]
 def _call(x: Tensor, state: Sequence[Tensor], seed: Tensor | None, spec: Sequence[Any]) -> Call:
     *options, compute = spec
     shapes = tuple(part.shape for part in state)
-    plan = plan_of(tuple(options), compute, x.dtype, x.shape, shapes, None)
+    plan = plan_of(tuple(options), compute, x.dtype, x.shape, shapes, None, False)
     if plan is None:
         raise ValueError(f"rnnfast::recurrence: {Spec(*spec)} does not take x of {tuple(x.shape)}")
     return Call(plan, seed=0 if seed is None else int(seed))

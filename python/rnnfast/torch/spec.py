@@ -12,6 +12,7 @@ import torch
 
 from rnnfast import _core
 
+from .gpu import make_core
 from .threads import find_openmp
 
 CELLS = {  # as the compiled layer calls them, and how many gates they have
@@ -98,6 +99,7 @@ class Plan:
     pair: bool  # whether a state has two parts
     steps: bool  # one time step of so few rows that packing the weights does not pay
     axis: int | None  # T's
+    gpu: bool  # whether the GPU backend computes
 
 
 @lru_cache(maxsize=4096)
@@ -108,32 +110,31 @@ def plan_of(
     x: Shape,
     state: tuple[Shape, ...],
     packed: int | None,
+    gpu: bool,
 ) -> Plan | None:
     """Plan calls by the shapes of input and state; None where they are for PyTorch."""
     spec = Spec._make((*options, compute))
-    if spec.mode not in CELLS or dtype not in DTYPES or not spec.takes(x, state, packed):
+    if spec.mode not in CELLS or not spec.takes(x, state, packed):
+        return None
+    if dtype not in DTYPES or (gpu and dtype is not torch.float32):
         return None
     axis = spec.time_axis(x)
     single = packed is None and (axis is None or x[axis] == 1)
     few = math.prod(x[:-1]) <= _MOST_ROWS
-    steps = single and few and not spec.bidirectional and not spec.dropout
-    return Plan(spec, core_of(spec, dtype), spec.mode == "LSTM", steps, axis)
+    steps = single and few and not (gpu or spec.bidirectional or spec.dropout)
+    return Plan(spec, core_of(spec, dtype, gpu), spec.mode == "LSTM", steps, axis, gpu)
 
 
 @lru_cache(maxsize=1024)
-def core_of(spec: Spec, dtype: torch.dtype) -> _core.Layer:
+def core_of(spec: Spec, dtype: torch.dtype, gpu: bool) -> _core.Layer:
     """Make the compiled layer. It holds no weights, so that all modules of a kind share one."""
     cell, nonlinearity, _ = CELLS[spec.mode]
-    options = spec._asdict()
-    del options["mode"], options["cell"]
-    core = _core.Layer(
-        cell=cell,
-        dtype=DTYPES[dtype],
-        nonlinearity=nonlinearity,
-        reset_after=True,
-        recompute=0,
-        **options,
-    )
+    options = spec._asdict() | {"cell": cell, "nonlinearity": nonlinearity, "reset_after": True}
+    del options["mode"]
+    if gpu:
+        made: _core.Layer = make_core(**options)
+        return made
+    core = _core.Layer(dtype=DTYPES[dtype], recompute=0, **options)
     if (openmp := find_openmp()) is not None:
         core.use_openmp(*openmp)
     return core

@@ -41,13 +41,15 @@ def _batched(call: Call, inputs: Inputs) -> Sequence[Tensor]:
 
 def outputs(call: Call, inputs: Inputs) -> Sequence[Tensor]:
     """Compute what rnnfast does by what can be differentiated any number of times."""
-    enabled = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)  # oneDNN's LSTM has no second derivative
+    onednn, cudnn = torch._C._get_mkldnn_enabled(), torch._C._get_cudnn_enabled()
+    torch._C._set_mkldnn_enabled(False)  # their LSTM has no second derivative
+    torch._C._set_cudnn_enabled(False)
     try:
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(inputs.x.device.type, enabled=False):
             return _batched(call, inputs)
     finally:
-        torch._C._set_mkldnn_enabled(enabled)
+        torch._C._set_mkldnn_enabled(onednn)
+        torch._C._set_cudnn_enabled(cudnn)
 
 
 def gradients(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from . import gpu
 from .base import Bridged, as_stock
 from .cells import GRUCell, LSTMCell, RNNCell
 from .modules import GRU, LSTM, RNN
@@ -136,8 +137,8 @@ def _why_not(module: torch.nn.Module) -> str:
     if "forward" in module.__dict__:
         return "its forward was replaced"
     for name, weight in module.named_parameters(recurse=False):
-        if weight.device.type != "cpu":
-            return f"{name} is on {weight.device}, expected the CPU"
+        if weight.device.type != "cpu" and not gpu.is_used(weight):
+            return f"{name} is on {weight.device}, expected the CPU (a GPU: use_cuda())"
         if weight.dtype not in DTYPES:
             return f"{name} is {weight.dtype}, expected torch.float32 or torch.float64"
     return ""

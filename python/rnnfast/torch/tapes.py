@@ -25,7 +25,7 @@ class Recording:
     core: _core.Layer
     tape: _core.Tape | None  # None once it was used
     x: int  # address
-    y: Tensor | None  # the output, if anyone else has it: a tensor apart from the graph
+    y: Tensor | None  # the output, if the tape reads what others have: apart from the graph
     version: int = 0
 
     def fits(self, x: Tensor, y: Tensor | None) -> bool:

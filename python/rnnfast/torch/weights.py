@@ -34,8 +34,10 @@ class Flat:
         )
 
 
-def cut(buffer: Array, cuts: Sequence[tuple[int, int, tuple[int, ...]]]) -> list[Tensor]:
-    """Cut an array as long as the buffer into tensors."""
+def cut(buffer: Array | Tensor, cuts: Sequence[tuple[int, int, tuple[int, ...]]]) -> list[Tensor]:
+    """Cut an array or a tensor as long as the buffer into tensors."""
+    if isinstance(buffer, Tensor):
+        return [buffer[begin:end].view(shape) for begin, end, shape in cuts]
     return [torch.from_numpy(buffer[begin:end].reshape(shape)) for begin, end, shape in cuts]
 
 

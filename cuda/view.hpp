@@ -1,0 +1,182 @@
+// Arrays of other libraries that are in a device's memory, read through __cuda_array_interface__
+// (https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html) or DLPack.
+#pragma once
+
+#include <cstdlib>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "../cpp/bindings/arrays.hpp"
+#include "dlpack.hpp"
+#include "kernels.hpp"
+#include "machine.hpp"
+
+namespace rnnfast::cuda {
+
+// What an object says of its memory.
+struct View {
+  std::string name;  // "lstm: x", as errors begin
+  const void* data = nullptr;
+  int device = 0;
+  std::string type;                   // as in __array_interface__: "<f4"
+  std::vector<index> shape, strides;  // strides in elements
+  std::optional<Stream> stream;       // where it is made ready, if that is told
+  py::object owner;
+
+  bool is_integer() const { return type == "<i4" || type == "<i8"; }
+  index count() const {
+    index n = 1;
+    for (const index axis : shape) n *= axis;
+    return n;
+  }
+  // An array of that shape without memory of its own, for checks that ask no more.
+  py::array shadow() const {
+    static const int64_t nothing = 0;
+    const auto type = is_integer() ? py::dtype::of<int64_t>() : py::dtype::of<float>();
+    return py::array(type, shape, std::vector<py::ssize_t>(shape.size(), 0), &nothing, py::none());
+  }
+  void expect_type(const char* type_code, const char* meaning) const {
+    if (type != type_code)
+      throw py::value_error(name + " has the type " + type + " on the GPU, expected " + meaning);
+  }
+};
+
+// Where the elements of an array of rows are; axes that it lacks have length 1.
+inline Layout layout_of(const View& view, index first, index second, index width, int axis_of_first,
+                        int axis_of_second, int axis_of_width) {
+  const auto step = [&](int axis) { return axis < 0 ? 0 : view.strides[axis]; };
+  return {first, second, width, {step(axis_of_first), step(axis_of_second), step(axis_of_width)}};
+}
+
+namespace views {
+
+inline constexpr const char* interface_name = "__cuda_array_interface__";
+
+inline bool has(py::handle object, const char* attribute) {
+  return !PyType_Check(object.ptr()) && py::hasattr(object, attribute);
+}
+
+inline std::optional<Stream> as_stream(const std::string& name, const py::object& given) {
+  if (given.is_none()) return {};
+  const auto stream = given.cast<Stream>();
+  if (stream == 0)
+    throw py::value_error(name +
+                          " is on stream 0, expected 1 (default), 2 (per thread) or a handle");
+  return stream;
+}
+
+inline std::vector<index> without_gaps(const std::vector<index>& shape) {
+  std::vector<index> strides(shape.size());
+  index step = 1;
+  for (size_t axis = shape.size(); axis-- > 0; step *= shape[axis]) strides[axis] = step;
+  return strides;
+}
+
+inline View of_interface(std::string name, py::handle object) {
+  const py::dict d = object.attr(interface_name);
+  View view;
+  view.name = std::move(name);
+  view.owner = py::reinterpret_borrow<py::object>(object);
+  view.type = d["typestr"].cast<std::string>();
+  view.shape = d["shape"].cast<std::vector<index>>();
+  view.data = reinterpret_cast<const void*>(d["data"].cast<py::tuple>()[0].cast<uintptr_t>());
+  if (d.contains("mask") && !d["mask"].is_none())
+    throw py::value_error(view.name + " has a mask, expected an array without");
+  if (d.contains("stream")) view.stream = as_stream(view.name, d["stream"]);
+  view.strides = without_gaps(view.shape);
+  if (!d.contains("strides") || d["strides"].is_none()) return view;
+  const auto bytes = d["strides"].cast<std::vector<index>>();
+  const index size = std::max(1, std::atoi(view.type.c_str() + 2));
+  for (size_t axis = 0; axis < bytes.size(); ++axis) {
+    if (bytes[axis] % size)
+      throw py::value_error(view.name + " has strides that are no multiples of its elements");
+    view.strides[axis] = bytes[axis] / size;
+  }
+  return view;
+}
+
+inline std::string type_of(const dlpack::DataType& t) {
+  const std::string size = std::to_string(t.bits / 8);
+  if (t.lanes == 1 && t.code == dlpack::floating) return "<f" + size;
+  if (t.lanes == 1 && t.code == dlpack::integer) return "<i" + size;
+  if (t.lanes == 1 && t.code == dlpack::unsigned_integer) return (t.bits == 8 ? "|u" : "<u") + size;
+  if (t.lanes == 1 && t.code == dlpack::boolean) return "|b1";
+  return "number " + std::to_string(t.code) + " of DLPack";
+}
+
+// Made ready on `stream`.
+inline View of_dlpack(std::string name, py::handle object, Stream stream) {
+  const py::capsule given = object.attr("__dlpack__")(py::arg("stream") = stream);
+  auto* managed = static_cast<dlpack::Managed*>(PyCapsule_GetPointer(given.ptr(), dlpack::name));
+  if (!managed) throw py::error_already_set();
+  PyCapsule_SetName(given.ptr(), dlpack::used_name);
+  View view;
+  view.name = std::move(name);
+  view.owner = py::capsule(managed, [](void* p) {
+    auto* used = static_cast<dlpack::Managed*>(p);
+    if (used->deleter) used->deleter(used);
+  });
+  const dlpack::Tensor& t = managed->tensor;
+  view.data = static_cast<const char*>(t.data) + t.byte_offset;
+  view.device = t.device.id;
+  view.type = type_of(t.dtype);
+  view.shape.assign(t.shape, t.shape + t.ndim);
+  view.strides = without_gaps(view.shape);
+  if (t.strides) view.strides.assign(t.strides, t.strides + t.ndim);
+  return view;
+}
+
+// PyTorch's tensors are ready on the stream that is current, and do not say so.
+inline std::optional<Stream> stream_of_tensor(py::handle object) {
+  const py::dict modules = py::module_::import("sys").attr("modules");
+  if (!modules.contains("torch")) return {};
+  const py::object torch = modules["torch"];
+  if (!py::isinstance(object, torch.attr("Tensor"))) return {};
+  const py::object current = torch.attr("cuda").attr("current_stream")(object.attr("device"));
+  const auto stream = current.attr("cuda_stream").cast<Stream>();
+  return stream ? stream : Stream{1};
+}
+
+}  // namespace views
+
+// Whether an object is an array in a device's memory.
+inline bool is_there(py::handle object) {
+  if (object.is_none() || py::isinstance<py::array>(object)) return false;
+  if (views::has(object, views::interface_name)) return true;
+  if (!views::has(object, "__dlpack_device__")) return false;
+  const auto type = object.attr("__dlpack_device__")().cast<py::tuple>()[0].cast<int32_t>();
+  return type == dlpack::cuda_device || type == dlpack::managed_device;
+}
+
+// The caller's stream, if it can be told from an array.
+inline std::optional<Stream> stream_of(const std::string& name, py::handle object) {
+  if (!views::has(object, views::interface_name)) return {};
+  const py::dict d = object.attr(views::interface_name);
+  if (d.contains("stream") && !d["stream"].is_none()) return views::as_stream(name, d["stream"]);
+  return views::stream_of_tensor(object);
+}
+
+// An array, ready on the stream that the machine uses; ValueError for what is elsewhere.
+template <class Machine>
+View read_view(const std::string& name, py::handle object, const Machine& machine) {
+  if (!is_there(object))
+    throw py::value_error(name + " is a " + type_name(object) +
+                          " in the CPU's memory, expected an array on the GPU, as x is");
+  View view;
+  if (views::has(object, views::interface_name)) {
+    view = views::of_interface(name, object);
+    if (view.count()) view.device = Machine::device_of(view.data);
+    if (view.stream) Machine::order(*view.stream, machine.stream());
+  } else {
+    view = views::of_dlpack(name, object, machine.stream());
+  }
+  if (view.device < 0)
+    throw py::value_error(name + " says it is on a GPU, but no GPU has memory at its address");
+  if (view.device != Machine::device_used)
+    throw py::value_error(name + " is on GPU " + std::to_string(view.device) + ", expected GPU " +
+                          std::to_string(Machine::device_used) + ", the first that CUDA shows");
+  return view;
+}
+
+}  // namespace rnnfast::cuda

@@ -1,0 +1,365 @@
+"""Arrays that are on the GPU already, given to layers with ``device="cuda"``.
+
+On the emulator, whose memory is that of the CPU, classes of this file stand for other libraries'
+arrays. It does nothing before it is awaited: results are right only if streams are.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rnnfast
+from cases import (
+    VARIANTS,
+    Array,
+    Call,
+    assert_equal,
+    build,
+    changed,
+    collect,
+    draw_call,
+    outcome,
+)
+from rnnfast import device
+from test_bfloat16 import CELLS
+from test_cuda import machine  # noqa: F401
+
+CUDA = 2  # DLPack's type of device
+STREAM, OTHER = 0x700, 0x900
+
+
+class Exposed:
+    """An array by ``__cuda_array_interface__``, on a stream."""
+
+    def __init__(self, array: Array, stream: int | None = STREAM, **fields: Any) -> None:
+        self.array = array
+        shown = array.__array_interface__
+        self.__cuda_array_interface__ = {
+            "shape": shown["shape"],
+            "typestr": shown["typestr"],
+            "data": shown["data"],
+            "strides": shown["strides"],
+            "version": 3,
+            "stream": stream,
+            **fields,
+        }
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    ]
+
+
+class _Managed(ctypes.Structure):
+    pass
+
+
+_Deleter = ctypes.CFUNCTYPE(None, ctypes.POINTER(_Managed))
+_Managed._fields_ = [("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", _Deleter)]
+_new_capsule = ctypes.pythonapi.PyCapsule_New
+_new_capsule.restype, _new_capsule.argtypes = (
+    ctypes.py_object,
+    [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p],
+)
+_pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
+_pointer_of.restype, _pointer_of.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+_CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
+
+
+class Exported:
+    """An array by DLPack alone."""
+
+    def __init__(self, array: Array, device: int = 0) -> None:
+        self.array, self.device = array, device
+        self.streams: list[int] = []
+        self.deleted = 0
+        self._kept: list[Any] = []
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return CUDA, self.device
+
+    def __dlpack__(self, *, stream: int) -> Any:
+        self.streams.append(stream)
+        a = self.array
+        axes = ctypes.c_int64 * a.ndim
+        shape, strides = axes(*a.shape), axes(*(s // a.itemsize for s in a.strides))
+
+        def delete(_: Any) -> None:
+            self.deleted += 1
+
+        fields = (a.ctypes.data, CUDA, self.device, a.ndim, _CODES[a.dtype.kind], 8 * a.itemsize, 1)
+        managed = _Managed(_Tensor(*fields, shape, strides, 0), None, _Deleter(delete))
+        self._kept += [shape, strides, managed]
+        return _new_capsule(ctypes.addressof(managed), b"dltensor", None)
+
+
+def exposed(call: Call, show: Callable[[Array], Any] = Exposed) -> Call:
+    """Put the arrays of a call on the GPU, but for the lengths."""
+    return replace(changed(call, show), lengths=call.lengths)
+
+
+def with_gaps(v: Array) -> Exposed:
+    """Every second element of a larger array."""
+    room = np.zeros((*v.shape, 2), v.dtype)
+    room[..., 0] = v
+    return Exposed(room[..., 0])
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Array]) -> None:
+    """Bit for bit, once they are on the CPU."""
+    assert_equal({name: np.asarray(v) for name, v in found.items()}, expected)
+
+
+def is_there(array: Any) -> bool:
+    return type(array).__name__ == "DeviceArray"
+
+
+@pytest.fixture(autouse=True)
+def emulated_alone(machine: str) -> None:  # noqa: F811
+    if machine == "gpu":
+        pytest.skip("arrays of this file are in the CPU's memory")
+
+
+@pytest.fixture
+def layer(rng: np.random.Generator) -> rnnfast.LSTM:
+    return rnnfast.LSTM(3, 4, device="cuda", rng=rng)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("tokens", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_they_give_what_arrays_of_the_cpu_give(
+    variant: str, tokens: bool, batch_first: bool, rng: np.random.Generator
+) -> None:
+    options: dict[str, Any] = {"bidirectional": True, "batch_first": batch_first, "device": "cuda"}
+    layer = build(rnnfast, variant, 9, 17, 2, **options, rng=rng)
+    call = draw_call(rng, layer, T=5, B=7, tokens=tokens, lengths=True, reset=True)
+    expected = outcome(layer, call)
+    for show in (Exposed, Exported, with_gaps):
+        found = outcome(layer, exposed(call, show))
+        assert is_there(found["y"]) and is_there(found["dstate[0]"])
+        assert is_there(found["dx"]) if not tokens else "dx" not in found
+        assert_same(found, expected)
+
+
+@pytest.mark.parametrize("variant", CELLS)
+@pytest.mark.parametrize("B", [None, 0])
+def test_without_the_axis_of_sequences_or_without_any(
+    variant: str, B: int | None, rng: np.random.Generator
+) -> None:
+    layer = build(rnnfast, variant, 5, 6, 2, device="cuda", rng=rng)
+    call = draw_call(rng, layer, T=4, B=1 if B is None else B, batched=B is not None)
+    assert_same(outcome(layer, exposed(call)), outcome(layer, call))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_steps(variant: str, rng: np.random.Generator) -> None:
+    layer = build(rnnfast, variant, 5, 6, 2, device="cuda", rng=rng)
+    x = rng.standard_normal((4, 3, 5)).astype(np.float32)
+    state, there = None, None
+    for row in x:
+        y, state = layer.step(row, state)
+        found, there = layer.step(Exposed(row), there)
+        np.testing.assert_array_equal(np.asarray(found), y)
+    tokens = np.array([1, 4, 0])
+    np.testing.assert_array_equal(np.asarray(layer.step(Exposed(tokens))[0]), layer.step(tokens)[0])
+
+
+def test_what_comes_from_another_stream_is_waited_for(
+    layer: rnnfast.LSTM, rng: np.random.Generator
+) -> None:
+    call, next_call = (draw_call(rng, layer, T=4, B=2) for _ in range(2))
+    state, tape = layer.forward(*call.arguments)[1:]
+    y, last, next_tape = layer.forward(next_call.x, state)
+    next_grads = layer.backward(next_tape, next_call.dy, next_call.dstate)
+    grads = layer.backward(tape, None, next_grads.state)
+
+    state, tape = layer.forward(Exposed(call.x), *exposed(call).arguments[1:])[1:]
+    found, found_last, next_tape = layer.forward(Exposed(next_call.x, OTHER), state)
+    del state
+    found_grads = layer.backward(next_tape, Exposed(next_call.dy), exposed(next_call).dstate)
+    given = tuple(map(DLPackAlone, found_grads.state))
+    found_grads = layer.backward(tape, None, given)
+    del given
+    assert_same(collect(found, found_last, found_grads), collect(y, last, grads))
+
+
+def test_a_state_of_another_stream_is_waited_for(
+    layer: rnnfast.LSTM, rng: np.random.Generator
+) -> None:
+    call = draw_call(rng, layer, T=4, B=2)
+    expected = layer(call.x, layer(call.x)[1])[0]
+    found = layer(Exposed(call.x, OTHER), layer(Exposed(call.x))[1])[0]
+    np.testing.assert_array_equal(np.asarray(found), expected)
+
+
+@pytest.mark.parametrize("backward_stream", [STREAM, OTHER])
+def test_parameters_that_are_there(
+    backward_stream: int, layer: rnnfast.LSTM, rng: np.random.Generator
+) -> None:
+    call = draw_call(rng, layer, T=4, B=2)
+    expected = outcome(layer, call)
+    core, parameters, there = layer._core, Exposed(layer.flat), exposed(call)
+    y, state, tape = core.forward(parameters, there.x, there.state, None, None, True, 0, None, None)
+    back = exposed(call, lambda v: Exposed(v, backward_stream))
+    dx, dstate, d = core.backward(parameters, tape, back.dy, back.dstate, None, True, None)
+    np.asarray(layer(*there.arguments)[0])  # after what was freed too early on its stream
+    grads = rnnfast.layers.Gradients(dx, dstate, layer._views(np.asarray(d)), np.asarray(d))
+    assert is_there(d)
+    assert_same(collect(y, state, grads), expected)
+    for wrong, text in [
+        (layer.flat.astype("f8"), "has the type <f8"),
+        (layer.flat[1:], "has .* elements, expected "),
+        (np.zeros(2 * layer.flat.size, "f4")[::2], "has gaps"),
+    ]:
+        with pytest.raises(ValueError, match=f"^lstm: the parameter buffer {text}"):
+            core.forward(Exposed(wrong), there.x, None, None, None, False, 0, None, None)
+    tape = core.forward(parameters, there.x, None, None, None, True, 0, None, None)[2]
+    with pytest.raises(ValueError, match=r"^lstm: out is given, expected None"):
+        core.backward(parameters, tape, back.dy, None, layer.flat.copy(), True, None)
+
+
+def test_what_is_dropped_early_is_freed_late(layer: rnnfast.LSTM, rng: np.random.Generator) -> None:
+    call = draw_call(rng, layer, T=4, B=2)
+    expected = outcome(layer, call)
+    there = exposed(call)
+    y, state, tape = layer.forward(*there.arguments)
+    layer.forward(*there.arguments)
+    grads = layer.backward(tape, there.dy, there.dstate)
+    del tape
+    gc.collect()
+    layer(*exposed(call, lambda v: Exposed(v, OTHER)).arguments)
+    assert_same(collect(y, state, grads), expected)
+
+
+class DLPackAlone:
+    """One of our arrays that is shown by DLPack alone."""
+
+    def __init__(self, array: Any) -> None:
+        self.__dlpack__, self.__dlpack_device__ = array.__dlpack__, array.__dlpack_device__
+
+
+def test_dlpack_there_and_back(layer: rnnfast.LSTM, rng: np.random.Generator) -> None:
+    upper = rnnfast.LSTM(4, 5, device="cuda", rng=rng)
+    call = draw_call(rng, layer, T=4, B=2)
+    expected = upper(layer(*call.arguments)[0])[0]
+    y = layer(*exposed(call).arguments)[0]
+    assert y.shape == (4, 2, 4) and y.__dlpack_device__() == (CUDA, 0)
+    assert y.__cuda_array_interface__["stream"] == STREAM
+    shown = DLPackAlone(y)
+    del y
+    np.testing.assert_array_equal(np.asarray(upper(shown)[0]), expected)
+    x = Exported(call.x)
+    layer(x)
+    assert x.deleted == 1 and len(set(x.streams)) == 1
+    for stream, text in ((0, "stream is 0"), (1, "copy is True")):
+        with pytest.raises(BufferError, match=text):
+            shown.__dlpack__(stream=stream, copy=True if stream else None)
+    with pytest.raises(BufferError, match="dl_device"):
+        shown.__dlpack__(dl_device=(1, 0))
+    shown.__dlpack__(stream=-1)  # a capsule that nobody uses
+
+
+def test_tokens_that_are_none_give_nan(rng: np.random.Generator) -> None:
+    layer = rnnfast.GRU(5, 4, device="cuda", rng=rng)
+    tokens = rng.integers(5, size=(4, 3))
+    y = np.asarray(layer(Exposed(tokens))[0])
+    wrong = tokens.copy()
+    wrong[2, 0], wrong[3, 1] = 5, -1
+    found, _, tape = layer.forward(Exposed(wrong))
+    nan = np.isnan(np.asarray(found)).all(-1)
+    assert nan[2:, 0].all() and nan[3, 1] and nan.sum() == 3
+    np.testing.assert_array_equal(np.asarray(found)[~nan], y[~nan])
+    grads = layer.backward(tape, found)  # their rows of W_ih's gradient are nobody's
+    assert np.isnan(grads.parameters["bias_ih_l0"]).any()
+
+
+def test_streams_of_blocks_copy(rng: np.random.Generator) -> None:
+    layer = rnnfast.GRU(3, 4, device="cuda", rng=rng)
+    y = layer(Exposed(rng.standard_normal((2, 1, 3)).astype(np.float32)))[0]
+    upper = rnnfast.GRU(4, 4, device="cuda", rng=rng)
+    with upper.stream(1) as stream:
+        np.testing.assert_array_equal(stream.push(y), upper(np.asarray(y))[0])
+
+
+def test_another_librarys_memory(layer: rnnfast.LSTM, rng: np.random.Generator) -> None:
+    blocks: dict[int, Any] = {}
+
+    def take(size: int, stream: int) -> int:
+        assert stream == STREAM and size > 0
+        room = np.empty(size, np.uint8)
+        blocks[room.ctypes.data] = room
+        return int(room.ctypes.data)
+
+    call = draw_call(rng, layer, T=4, B=2)
+    expected = outcome(layer, call)
+    # Given back at once, while the emulator has not used it yet: kept here.
+    given: list[int] = []
+    layer._core.use_memory(device.cuda().Memory(take, given.append))
+    found = outcome(layer, exposed(call))
+    assert_same(found, expected)
+    del found
+    gc.collect()
+    assert sorted(given) == sorted(blocks)
+
+    def fail(size: int, stream: int) -> int:
+        raise MemoryError("no more")
+
+    layer._core.use_memory(device.cuda().Memory(fail, given.append))
+    with pytest.raises(MemoryError, match="no more"):
+        layer(*exposed(call).arguments)
+    np.testing.assert_array_equal(layer(*call.arguments)[0], expected["y"])  # not of there
+
+
+def test_errors_name_what_is_wrong(layer: rnnfast.LSTM, rng: np.random.Generator) -> None:
+    call = draw_call(rng, layer, T=4, B=2)
+    x, state = Exposed(call.x), tuple(map(Exposed, call.state))
+    for error, arguments, text in [
+        (ValueError, (Exposed(call.x.astype("f8")),), "lstm: x has the type <f8 on the GPU"),
+        (ValueError, (Exposed(call.x[..., :2]),), "lstm: x has 2 features in its last axis"),
+        (ValueError, (Exposed(call.x[0]), state), "lstm: state.0. has shape .1, 2, 4., expected"),
+        (ValueError, (Exposed(call.x, 0),), "lstm: x is on stream 0, expected"),
+        (ValueError, (Exposed(call.x, mask=x),), "lstm: x has a mask"),
+        (ValueError, (Exported(call.x, device=1),), "lstm: x is on GPU 1, expected GPU 0"),
+        (ValueError, (x, call.state), "lstm: state.0. is a ndarray in the CPU's memory, expected"),
+        (ValueError, (call.x, state), "lstm: state.0. is on the GPU, expected the CPU's memory"),
+        (ValueError, (x, state, Exposed(np.array([4, 4]))), "lstm: lengths is on the GPU"),
+        (ValueError, (x, state, [4, 5]), "lstm: lengths.1. is 5"),
+        (ValueError, (x, state, None, Exposed(call.x)), "lstm: reset has the type <f4 on the GPU"),
+        (ValueError, (x, state, None, call.x[..., 0] > 9), None),
+    ]:
+        if text is None:
+            layer(*arguments)  # resets may be in the CPU's memory
+            continue
+        with pytest.raises(error, match=f"^{text}"):
+            layer(*arguments)
+    y, _, tape = layer.forward(x)
+    with pytest.raises(ValueError, match=r"^lstm: dy is a ndarray in the CPU's memory"):
+        layer.backward(tape, call.dy)
+    with pytest.raises(
+        ValueError, match=r"^lstm: dy has shape \(4, 2, 3\), expected the shape of y"
+    ):
+        layer.backward(tape, x)
+    layer.backward(tape, y)
+    tape = layer.forward(call.x)[2]
+    with pytest.raises(ValueError, match=r"^lstm: dy is on the GPU"):
+        layer.backward(tape, y)
+    with pytest.raises(TypeError, match=r"^lstm: x is a Exposed"):
+        rnnfast.LSTM(3, 4)(x)

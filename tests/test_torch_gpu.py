@@ -1,0 +1,189 @@
+"""PyTorch's modules on a GPU, computed by rnnfast's backend where `use_cuda` says so.
+
+On the emulator tensors are in the CPU's memory, and a few functions of `rnnfast.torch.gpu` say that
+they are on the GPU.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rnnfast import device
+from test_cuda import machine  # noqa: F401
+
+torch = pytest.importorskip("torch", reason="rnnfast.torch needs PyTorch")
+
+from rnnfast import torch as bridge  # noqa: E402
+from rnnfast.torch import autograd, gpu  # noqa: E402
+
+MODES = [
+    ("RNN", {}),
+    ("RNN", {"nonlinearity": "relu"}),
+    ("LSTM", {}),
+    ("GRU", {}),
+    ("LSTM", {"proj_size": 3}),
+]
+CELLS = ["RNNCell", "LSTMCell", "GRUCell"]
+STREAM = 0x700
+
+
+@pytest.fixture(autouse=True)
+def where(machine: str, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: F811
+    """Let modules compute there."""
+    blocks: dict[int, Any] = {}
+    if machine == "emulated":
+
+        def take(size: int, _: Any, stream: int) -> int:
+            assert stream == STREAM
+            room = np.empty(size, np.uint8)
+            blocks[room.ctypes.data] = room  # for good: the emulator uses it later
+            return int(room.ctypes.data)
+
+        monkeypatch.setattr(gpu, "is_there", lambda tensor: isinstance(tensor, torch.Tensor))
+        monkeypatch.setattr(gpu, "current_stream", lambda: STREAM)
+        shown, kept = gpu.Shown, []  # tensors of the CPU are freed before the emulator is done
+        monkeypatch.setattr(gpu, "Shown", lambda tensor: kept.append(tensor) or shown(tensor))
+        monkeypatch.setattr(gpu, "as_tensor", lambda array: torch.from_numpy(np.asarray(array)))
+        monkeypatch.setattr(torch.cuda, "caching_allocator_alloc", take)
+        monkeypatch.setattr(torch.cuda, "caching_allocator_delete", blocks.__getitem__)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    bridge.use_cuda()
+    yield torch.device("cpu" if machine == "emulated" else "cuda:0")
+    bridge.use_cuda(False)
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Which calls the backend computed."""
+    calls: list[Any] = []
+    run = autograd.gpu_engine.run
+    monkeypatch.setattr(
+        autograd.gpu_engine, "run", lambda *a, **k: calls.append(a[0].plan.spec) or run(*a, **k)
+    )
+    return calls
+
+
+def outcome(module: Any, x: Any, state: Any) -> list[Any]:
+    """Run forward and backward with cotangents of all outputs: results and gradients."""
+    tensors = [x, *(state if isinstance(state, tuple) else [] if state is None else [state])]
+    leaves = [t.detach().requires_grad_() for t in tensors]
+    given = None if state is None else tuple(leaves[1:]) if isinstance(state, tuple) else leaves[1]
+    results = module(leaves[0], given)
+    flat: list[Any] = []
+    for result in results if isinstance(results, tuple) else (results,):
+        flat += result if isinstance(result, tuple) else [result]
+    generator = torch.Generator().manual_seed(3)
+    cotangents = [torch.randn(r.shape, generator=generator).to(r.device) for r in flat]
+    torch.autograd.backward(flat, cotangents)
+    grads = [p.grad.clone() for p in module.parameters()]
+    module.zero_grad()
+    return [*flat, *(leaf.grad for leaf in leaves), *grads]
+
+
+def assert_same(ours: Any, stock: Any, x: Any, state: Any = None) -> None:
+    pairs = zip(outcome(ours, x, state), outcome(stock, x, state), strict=True)
+    for found, expected in pairs:
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")  # PyTorch's own
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize(("kind", "options"), MODES)
+def test_layers(kind: str, options: Any, batch_first: bool, where: Any, runs: list[Any]) -> None:
+    stock = getattr(torch.nn, kind)(
+        5, 7, 2, bidirectional=True, batch_first=batch_first, **options, device=where
+    )
+    ours = copy.deepcopy(stock)
+    assert bridge.accelerate(ours).swapped == [""]
+    x, h = torch.randn(4, 3, 5, device=where), torch.randn(4, 4 if batch_first else 3, 7)
+    h = h[..., : options.get("proj_size", 7)].contiguous().to(where)
+    c = torch.randn(4, h.shape[1], 7, device=where)
+    assert_same(ours, stock, x)
+    assert_same(ours, stock, x.transpose(0, 1).contiguous().transpose(0, 1), None)
+    assert_same(ours, stock, x, (h, c) if kind == "LSTM" else h)
+    assert len(runs) == 3
+    ours.eval(), stock.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x)[0], stock(x)[0], rtol=1e-4, atol=1e-5)
+    assert len(runs) == 4
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_cells(kind: str, where: Any, runs: list[Any]) -> None:
+    stock = getattr(torch.nn, kind)(5, 7, device=where)
+    ours = copy.deepcopy(stock)
+    bridge.accelerate(ours)
+    x, h, c = (torch.randn(3, n, device=where) for n in (5, 7, 7))
+    assert_same(ours, stock, x, (h, c) if kind == "LSTMCell" else h)
+    assert_same(ours, stock, x[0], None)
+    assert len(runs) == 2
+
+
+def test_dropout_is_drawn_in_training_alone(where: Any) -> None:
+    layer = bridge.GRU(5, 7, 2, dropout=0.5, device=where)
+    x = torch.randn(4, 3, 5, device=where)
+    assert not torch.equal(layer(x)[0], layer(x)[0])
+    layer.eval()
+    assert torch.equal(layer(x)[0], layer(x)[0])
+
+
+def test_twice_differentiated_and_used_again(where: Any, runs: list[Any]) -> None:
+    layer = bridge.GRU(3, 4, device=where)
+    x = torch.randn(4, 2, 3, device=where, requires_grad=True)
+    y = layer(x)[0]
+    (first,) = torch.autograd.grad(y.square().sum(), x, retain_graph=True)
+    (again,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    torch.testing.assert_close(first, again, rtol=1e-4, atol=1e-5)
+    again.square().sum().backward()
+    assert layer.weight_hh_l0.grad.abs().sum() > 0
+    assert len(runs) == 2  # forward again for what had been used
+    torch.autograd.grad(layer(x)[0].sum(), list(layer.parameters()))
+    assert len(runs) == 3
+
+
+def test_what_the_backend_does_not_take_is_pytorchs(where: Any, runs: list[Any]) -> None:
+    layer = bridge.LSTM(5, 7, device=where)
+    lengths = torch.tensor([4, 2])
+    packed = torch.nn.utils.rnn.pack_padded_sequence(torch.randn(4, 2, 5, device=where), lengths)
+    layer(packed)
+    layer.double()(torch.randn(4, 2, 5, device=where, dtype=torch.float64))
+    with torch.autocast("cuda", dtype=torch.bfloat16) if where.type == "cuda" else autocast():
+        assert gpu.compute_type() is None
+    bridge.use_cuda(False)
+    layer.float()(torch.randn(4, 2, 5, device=where))
+    assert not runs
+    torch.backends.cudnn.allow_tf32 = True
+    assert gpu.compute_type() == "tf32"
+
+
+def autocast() -> Any:
+    """Autocast of a GPU that is not there warns and does nothing."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(torch, "is_autocast_enabled", lambda kind: kind == "cuda")
+    return _Undone(patch)
+
+
+class _Undone:
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.patch = patch
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exception: object) -> None:
+        self.patch.undo()
+
+
+def test_without_the_backend_it_cannot_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> Any:
+        raise RuntimeError("device is 'cuda', for which there is no backend")
+
+    bridge.use_cuda(False)
+    monkeypatch.setattr(device, "cuda", none)
+    with pytest.raises(RuntimeError, match="no backend"):
+        bridge.use_cuda()
+    assert not gpu.is_used(torch.zeros(1))
