@@ -21,7 +21,6 @@ struct View {
   int device = 0;
   std::string type;                   // as in __array_interface__: "<f4"
   std::vector<index> shape, strides;  // strides in elements
-  std::optional<Stream> stream;       // where it is made ready, if that is told
   py::object owner;
 
   bool is_integer() const { return type == "<i4" || type == "<i8"; }
@@ -83,11 +82,14 @@ inline View of_interface(std::string name, py::handle object) {
   view.data = reinterpret_cast<const void*>(d["data"].cast<py::tuple>()[0].cast<uintptr_t>());
   if (d.contains("mask") && !d["mask"].is_none())
     throw py::value_error(view.name + " has a mask, expected an array without");
-  if (d.contains("stream")) view.stream = as_stream(view.name, d["stream"]);
   view.strides = without_gaps(view.shape);
   if (!d.contains("strides") || d["strides"].is_none()) return view;
   const auto bytes = d["strides"].cast<std::vector<index>>();
-  const index size = std::max(1, std::atoi(view.type.c_str() + 2));
+  const index size = view.type.size() > 2 ? std::atoi(view.type.c_str() + 2) : 0;
+  if (size < 1 || bytes.size() != view.shape.size())
+    throw py::value_error(view.name + " has the type " + view.type + " and " +
+                          std::to_string(bytes.size()) + " strides for " +
+                          std::to_string(view.shape.size()) + " axes");
   for (size_t axis = 0; axis < bytes.size(); ++axis) {
     if (bytes[axis] % size)
       throw py::value_error(view.name + " has strides that are no multiples of its elements");
@@ -149,7 +151,7 @@ inline bool is_there(py::handle object) {
   return type == dlpack::cuda_device || type == dlpack::managed_device;
 }
 
-// The caller's stream, if it can be told from an array.
+// The stream on which an array is made ready, if that can be told.
 inline std::optional<Stream> stream_of(const std::string& name, py::handle object) {
   if (!views::has(object, views::interface_name)) return {};
   const py::dict d = object.attr(views::interface_name);
@@ -164,11 +166,12 @@ View read_view(const std::string& name, py::handle object, const Machine& machin
     throw py::value_error(name + " is a " + type_name(object) +
                           " in the CPU's memory, expected an array on the GPU, as x is");
   View view;
-  if (views::has(object, views::interface_name)) {
+  const auto stream = stream_of(name, object);
+  if (stream || !views::has(object, "__dlpack__")) {
     view = views::of_interface(name, object);
     if (view.count()) view.device = Machine::device_of(view.data);
-    if (view.stream) Machine::order(*view.stream, machine.stream());
-  } else {
+    if (stream) Machine::order(*stream, machine.stream());
+  } else {  // which waits for what the object does not tell
     view = views::of_dlpack(name, object, machine.stream());
   }
   if (view.device < 0)

@@ -1,14 +1,15 @@
 """Arrays that are on the GPU already, given to layers with ``device="cuda"``.
 
-On the emulator, whose memory is that of the CPU, classes of this file stand for other libraries'
-arrays. It does nothing before it is awaited: results are right only if streams are.
+Classes of this file stand for other libraries' arrays. The emulator's memory is that of the CPU; it
+does nothing before it is awaited, so that results are right only if streams are. On a GPU, PyTorch
+brings the arrays there.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,28 +27,72 @@ from cases import (
     collect,
     draw_call,
     outcome,
+    pair,
 )
 from rnnfast import device
 from test_bfloat16 import CELLS
 from test_cuda import machine  # noqa: F401
 
 CUDA = 2  # DLPack's type of device
-STREAM, OTHER = 0x700, 0x900
+FIRST, SECOND = "first", "second"
+
+
+class Emulated:
+    """The emulator's memory, and streams by name."""
+
+    streams: Mapping[Any, Any] = {FIRST: 0x700, SECOND: 0x900, None: None, 0: 0}
+
+    def put(self, array: Array) -> Any:
+        return array
+
+    def describe(self, array: Any) -> tuple[int, tuple[int, ...]]:
+        """Address and strides in bytes."""
+        return array.ctypes.data, array.strides
+
+
+class OnGpu:
+    """A GPU's, by PyTorch."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self.torch = torch
+        self.made = [torch.cuda.Stream() for _ in range(2)]
+        handles = [stream.cuda_stream for stream in self.made]
+        self.streams = {FIRST: handles[0], SECOND: handles[1], None: None, 0: 0}
+
+    def put(self, array: Array) -> Any:
+        if array.flags.c_contiguous:
+            there = self.torch.from_numpy(array).cuda()
+        else:
+            room = self.torch.zeros((*array.shape, 2), dtype=self.torch.from_numpy(array).dtype)
+            room[..., 0] = self.torch.from_numpy(array)
+            there = room.cuda()[..., 0]
+        self.torch.cuda.synchronize()
+        return there
+
+    def describe(self, array: Any) -> tuple[int, tuple[int, ...]]:
+        size = array.element_size()
+        return array.data_ptr(), tuple(step * size for step in array.stride())
+
+
+_place: list[Any] = [Emulated()]
 
 
 class Exposed:
     """An array by ``__cuda_array_interface__``, on a stream."""
 
-    def __init__(self, array: Array, stream: int | None = STREAM, **fields: Any) -> None:
-        self.array = array
-        shown = array.__array_interface__
+    def __init__(self, array: Array, stream: Any = FIRST, **fields: Any) -> None:
+        place = _place[-1]
+        self.there = place.put(array)
+        address, strides = place.describe(self.there)
         self.__cuda_array_interface__ = {
-            "shape": shown["shape"],
-            "typestr": shown["typestr"],
-            "data": shown["data"],
-            "strides": shown["strides"],
+            "shape": array.shape,
+            "typestr": array.dtype.str,
+            "data": (address, False),
+            "strides": strides,
             "version": 3,
-            "stream": stream,
+            "stream": place.streams[stream],
             **fields,
         }
 
@@ -87,7 +132,7 @@ class Exported:
     """An array by DLPack alone."""
 
     def __init__(self, array: Array, device: int = 0) -> None:
-        self.array, self.device = array, device
+        self.array, self.device, self.there = array, device, _place[-1].put(array)
         self.streams: list[int] = []
         self.deleted = 0
         self._kept: list[Any] = []
@@ -98,13 +143,14 @@ class Exported:
     def __dlpack__(self, *, stream: int) -> Any:
         self.streams.append(stream)
         a = self.array
+        address, steps = _place[-1].describe(self.there)
         axes = ctypes.c_int64 * a.ndim
-        shape, strides = axes(*a.shape), axes(*(s // a.itemsize for s in a.strides))
+        shape, strides = axes(*a.shape), axes(*(s // a.itemsize for s in steps))
 
         def delete(_: Any) -> None:
             self.deleted += 1
 
-        fields = (a.ctypes.data, CUDA, self.device, a.ndim, _CODES[a.dtype.kind], 8 * a.itemsize, 1)
+        fields = (address, CUDA, self.device, a.ndim, _CODES[a.dtype.kind], 8 * a.itemsize, 1)
         managed = _Managed(_Tensor(*fields, shape, strides, 0), None, _Deleter(delete))
         self._kept += [shape, strides, managed]
         return _new_capsule(ctypes.addressof(managed), b"dltensor", None)
@@ -132,9 +178,17 @@ def is_there(array: Any) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def emulated_alone(machine: str) -> None:  # noqa: F811
+def place(machine: str) -> Iterator[Any]:  # noqa: F811
+    """Where the arrays are."""
     if machine == "gpu":
-        pytest.skip("arrays of this file are in the CPU's memory")
+        torch = pytest.importorskip("torch", reason="no PyTorch brings arrays to the GPU")
+        if not torch.cuda.is_available():
+            pytest.skip("this PyTorch brings no arrays to the GPU")
+        _place.append(OnGpu())
+    else:
+        _place.append(Emulated())
+    yield _place[-1]
+    _place.pop()
 
 
 @pytest.fixture
@@ -152,7 +206,7 @@ def test_they_give_what_arrays_of_the_cpu_give(
     layer = build(rnnfast, variant, 9, 17, 2, **options, rng=rng)
     call = draw_call(rng, layer, T=5, B=7, tokens=tokens, lengths=True, reset=True)
     expected = outcome(layer, call)
-    for show in (Exposed, Exported, with_gaps):
+    for show in (Exposed, lambda v: Exposed(v, None), Exported, with_gaps):
         found = outcome(layer, exposed(call, show))
         assert is_there(found["y"]) and is_there(found["dstate[0]"])
         assert is_there(found["dx"]) if not tokens else "dx" not in found
@@ -192,7 +246,7 @@ def test_what_comes_from_another_stream_is_waited_for(
     grads = layer.backward(tape, None, next_grads.state)
 
     state, tape = layer.forward(Exposed(call.x), *exposed(call).arguments[1:])[1:]
-    found, found_last, next_tape = layer.forward(Exposed(next_call.x, OTHER), state)
+    found, found_last, next_tape = layer.forward(Exposed(next_call.x, SECOND), state)
     del state
     found_grads = layer.backward(next_tape, Exposed(next_call.dy), exposed(next_call).dstate)
     given = tuple(map(DLPackAlone, found_grads.state))
@@ -206,13 +260,13 @@ def test_a_state_of_another_stream_is_waited_for(
 ) -> None:
     call = draw_call(rng, layer, T=4, B=2)
     expected = layer(call.x, layer(call.x)[1])[0]
-    found = layer(Exposed(call.x, OTHER), layer(Exposed(call.x))[1])[0]
+    found = layer(Exposed(call.x, SECOND), layer(Exposed(call.x))[1])[0]
     np.testing.assert_array_equal(np.asarray(found), expected)
 
 
-@pytest.mark.parametrize("backward_stream", [STREAM, OTHER])
+@pytest.mark.parametrize("backward_stream", [FIRST, SECOND])
 def test_parameters_that_are_there(
-    backward_stream: int, layer: rnnfast.LSTM, rng: np.random.Generator
+    backward_stream: str, layer: rnnfast.LSTM, rng: np.random.Generator
 ) -> None:
     call = draw_call(rng, layer, T=4, B=2)
     expected = outcome(layer, call)
@@ -245,7 +299,7 @@ def test_what_is_dropped_early_is_freed_late(layer: rnnfast.LSTM, rng: np.random
     grads = layer.backward(tape, there.dy, there.dstate)
     del tape
     gc.collect()
-    layer(*exposed(call, lambda v: Exposed(v, OTHER)).arguments)
+    layer(*exposed(call, lambda v: Exposed(v, SECOND)).arguments)
     assert_same(collect(y, state, grads), expected)
 
 
@@ -256,13 +310,13 @@ class DLPackAlone:
         self.__dlpack__, self.__dlpack_device__ = array.__dlpack__, array.__dlpack_device__
 
 
-def test_dlpack_there_and_back(layer: rnnfast.LSTM, rng: np.random.Generator) -> None:
+def test_dlpack_there_and_back(layer: rnnfast.LSTM, place: Any, rng: np.random.Generator) -> None:
     upper = rnnfast.LSTM(4, 5, device="cuda", rng=rng)
     call = draw_call(rng, layer, T=4, B=2)
     expected = upper(layer(*call.arguments)[0])[0]
     y = layer(*exposed(call).arguments)[0]
     assert y.shape == (4, 2, 4) and y.__dlpack_device__() == (CUDA, 0)
-    assert y.__cuda_array_interface__["stream"] == STREAM
+    assert y.__cuda_array_interface__["stream"] == place.streams[FIRST]
     shown = DLPackAlone(y)
     del y
     np.testing.assert_array_equal(np.asarray(upper(shown)[0]), expected)
@@ -291,19 +345,35 @@ def test_tokens_that_are_none_give_nan(rng: np.random.Generator) -> None:
     assert np.isnan(grads.parameters["bias_ih_l0"]).any()
 
 
-def test_streams_of_blocks_copy(rng: np.random.Generator) -> None:
-    layer = rnnfast.GRU(3, 4, device="cuda", rng=rng)
-    y = layer(Exposed(rng.standard_normal((2, 1, 3)).astype(np.float32)))[0]
-    upper = rnnfast.GRU(4, 4, device="cuda", rng=rng)
-    with upper.stream(1) as stream:
-        np.testing.assert_array_equal(stream.push(y), upper(np.asarray(y))[0])
+@pytest.mark.parametrize("variant", CELLS)
+def test_streams_of_blocks(variant: str, rng: np.random.Generator) -> None:
+    layer = build(rnnfast, variant, 5, 6, 2, device="cuda", rng=rng)
+    call = draw_call(rng, layer, T=6, B=3)
+    y, last = layer(call.x, call.state)
+    with layer.stream(3, exposed(call).state) as stream:
+        blocks = [stream.push(Exposed(call.x[a:b])) for a, b in ((0, 1), (1, 4), (4, 6))]
+        state = stream.state
+        with pytest.raises(ValueError, match=r": block has shape \(2, 2, 5\), expected 3 axes"):
+            stream.push(Exposed(call.x[:2, :2]))
+    layer(call.x)  # after what closing freed too early on a machine's own stream
+    np.testing.assert_array_equal(np.concatenate([np.asarray(b) for b in blocks]), y)
+    for found, expected in zip(pair(state), pair(last), strict=True):
+        np.testing.assert_array_equal(np.asarray(found), expected)
+    with layer.stream(3) as stream:
+        tokens = rng.integers(5, size=(2, 3))
+        found = np.asarray(stream.push(Exposed(tokens)))
+        np.testing.assert_array_equal(found, layer(tokens)[0])
+    with pytest.raises(ValueError, match=r": state.* has shape .*, expected \(L"):
+        layer.stream(2, exposed(call).state)
 
 
-def test_another_librarys_memory(layer: rnnfast.LSTM, rng: np.random.Generator) -> None:
+def test_another_librarys_memory(layer: rnnfast.LSTM, place: Any, rng: np.random.Generator) -> None:
+    if isinstance(place, OnGpu):
+        pytest.skip("tests/test_torch_gpu.py takes PyTorch's memory there")
     blocks: dict[int, Any] = {}
 
     def take(size: int, stream: int) -> int:
-        assert stream == STREAM and size > 0
+        assert stream == place.streams[FIRST] and size > 0
         room = np.empty(size, np.uint8)
         blocks[room.ctypes.data] = room
         return int(room.ctypes.data)
@@ -337,6 +407,9 @@ def test_errors_name_what_is_wrong(layer: rnnfast.LSTM, rng: np.random.Generator
         (ValueError, (Exposed(call.x[0]), state), "lstm: state.0. has shape .1, 2, 4., expected"),
         (ValueError, (Exposed(call.x, 0),), "lstm: x is on stream 0, expected"),
         (ValueError, (Exposed(call.x, mask=x),), "lstm: x has a mask"),
+        (ValueError, (Exposed(call.x, strides=(4,)),), "lstm: x has the type <f4 and 1 strides"),
+        (ValueError, (Exposed(call.x, typestr="<"),), "lstm: x has the type <"),
+        (ValueError, (Exposed(call.x, strides=(32, 16, 3)),), "lstm: x has strides that are no"),
         (ValueError, (Exported(call.x, device=1),), "lstm: x is on GPU 1, expected GPU 0"),
         (ValueError, (x, call.state), "lstm: state.0. is a ndarray in the CPU's memory, expected"),
         (ValueError, (call.x, state), "lstm: state.0. is on the GPU, expected the CPU's memory"),

@@ -18,7 +18,8 @@ class Stream:
 
     The initial state is copied and the weights are packed when the stream opens: changes of either
     take effect with the next stream. Outputs equal those of one call on the whole sequence bit for
-    bit.
+    bit. With ``device="cuda"`` the weights stay on the GPU, blocks may be there, as whatever has
+    ``__cuda_array_interface__``, and an initial state that is there is not copied.
     """
 
     def __init__(self, layer: Options, batch: int, state: State, num_threads: int | None) -> None:
@@ -47,13 +48,16 @@ class Stream:
     def _checked_part(self, name: str, value: Any, width: int, letter: str) -> Array | None:
         if value is None:
             return None
-        layer = self._layer
-        part = layer._as_array(name, value)
+        layer, shown = self._layer, self._shown(value)
+        part = layer._as_array(name, value) if shown is None else value
+        shape = part.shape if shown is None else tuple(shown["shape"])
         expected = (layer.num_layers, self._batch, width)
-        if part.shape != expected:
+        if shape != expected:
             raise layer._wrong_value(
-                f"{name} has shape {part.shape}, expected (L*D, B, {letter}) = {expected}"
+                f"{name} has shape {shape}, expected (L*D, B, {letter}) = {expected}"
             )
+        if shown is not None:
+            return part
         if part.dtype.kind != "f":
             raise layer._wrong_value(f"{name} has dtype {part.dtype}, expected floating point")
         return np.array(part, layer.dtype)
@@ -87,19 +91,28 @@ class Stream:
         layer = self._layer
         if self._packed is None:
             raise layer._wrong_value("the stream is closed, expected an open one")
-        block = layer._as_array("block", block)
-        self._check_batch(block)
+        shown = self._shown(block)
+        if shown is None:
+            block = layer._as_array("block", block)
+            self._check_batch(block.shape, block.dtype.kind)
+        else:
+            self._check_batch(tuple(shown["shape"]), shown["typestr"][1])
         y, self._state, _ = layer._core.forward(
             None, block, self._state, None, None, False, 0, self._num_threads, self._packed
         )
         return y
 
-    def _check_batch(self, block: Array) -> None:
+    def _shown(self, value: Any) -> Any:
+        """Return how an array that is on the GPU describes itself; None for all else."""
+        on_gpu = self._layer.device == "cuda"
+        return getattr(value, "__cuda_array_interface__", None) if on_gpu else None
+
+    def _check_batch(self, shape: tuple[int, ...], kind: str) -> None:
         axis = 0 if self._layer.batch_first else 1
-        axes = 2 if block.dtype.kind in "iu" else 3
-        if block.ndim != axes or block.shape[axis] != self._batch:
+        axes = 2 if kind in "iu" else 3
+        if len(shape) != axes or shape[axis] != self._batch:
             raise self._layer._wrong_value(
-                f"block has shape {block.shape}, expected {axes} axes, with batch {self._batch} "
+                f"block has shape {shape}, expected {axes} axes, with batch {self._batch} "
                 f"on axis {axis}"
             )
 
