@@ -138,7 +138,7 @@ class Emulator {
   }
 
   void zero(void* data, index bytes) {
-    push([=] { std::memset(data, 0, bytes); });
+    if (bytes) push([=] { std::memset(data, 0, bytes); });
   }
   // The caller's memory has been read when this returns, as that of a copy from pageable memory.
   void upload(void* to, const void* from, index bytes) {
