@@ -38,7 +38,11 @@ class Pooled final : public Memory {
     return block;
   }
   void give(void* block, Stream stream) noexcept override {
+    int before = Device::device_used;  // streams 1 and 2 are of the device that is current
+    cudaGetDevice(&before);
+    cudaSetDevice(Device::device_used);
     cudaFreeAsync(block, reinterpret_cast<cudaStream_t>(stream));
+    cudaSetDevice(before);
   }
 
  private:
@@ -79,7 +83,11 @@ void Device::begin(const Stream* stream, Memory* memory) {
 
 void Device::end() noexcept {
   workspace_ = {};
-  if (stream_ == own_) cudaStreamSynchronize(own_);
+  if (stream_ == own_) settle();
+}
+
+void Device::settle() noexcept {
+  cudaStreamSynchronize(stream_);
   cudaGetLastError();  // what went wrong has been told
 }
 

@@ -46,6 +46,7 @@ class Device {
 
   void begin(const Stream* stream, Memory* memory);
   void end() noexcept;
+  void settle() noexcept;
   Stream stream() const { return reinterpret_cast<Stream>(stream_); }
   static void order(Stream first, Stream later);
   static int device_of(const void* pointer);

@@ -54,10 +54,15 @@ class DeviceArray {
     struct Export : dlpack::Managed {
       py::object array;
       std::vector<int64_t> shape;
+      Stream user;  // 0: not told
+      ~Export() {   // the memory is freed after what the user has queued
+        if (user) after(array.cast<const DeviceArray&>(), user);
+      }
     };
     auto made = std::make_unique<Export>();
     made->array = self;
     made->shape.assign(array.shape_.begin(), array.shape_.end());
+    made->user = wanted > 0 ? static_cast<Stream>(wanted) : 0;
     made->tensor = {array.data(),
                     {dlpack::cuda_device, Machine::device_used},
                     static_cast<int32_t>(made->shape.size()),
@@ -66,6 +71,7 @@ class DeviceArray {
                     nullptr,
                     0};
     made->deleter = [](dlpack::Managed* used) {
+      if (!Py_IsInitialized()) return;
       const WithGil gil;
       delete static_cast<Export*>(used);
     };
@@ -78,6 +84,9 @@ class DeviceArray {
     return capsule;
   }
 
+  // Its address, where its memory is another library's, which is to free it.
+  uintptr_t release() { return reinterpret_cast<uintptr_t>(memory_.release()); }
+
   py::array numpy() const {
     py::array_t<float> copy(shape_);
     const typename Machine::Turn turn;
@@ -87,6 +96,13 @@ class DeviceArray {
   }
 
  private:
+  static void after(const DeviceArray& array, Stream user) {
+    try {
+      const typename Machine::Turn turn;
+      Machine::order(user, array.stream_);
+    } catch (const std::exception&) {  // the device has failed, as other calls tell
+    }
+  }
   [[noreturn]] static void refuse(const std::string& text) {
     throw py::buffer_error("__dlpack__: " + text);
   }
@@ -102,6 +118,7 @@ void add_device_array(py::module_& m) {
   py::class_<Ours>(m, "DeviceArray",
                    "An array of float32 on the GPU, for CUDA's array interface and DLPack.")
       .def_property_readonly("shape", &Ours::shape)
+      .def("release", &Ours::release)
       .def_property_readonly("__cuda_array_interface__", &Ours::interface)
       .def("__dlpack_device__", &Ours::dlpack_device)
       .def("__dlpack__", &Ours::export_dlpack, py::kw_only(), py::arg("stream") = py::none(),

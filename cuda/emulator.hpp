@@ -34,14 +34,15 @@ class EmulatedStreams {
   }
   void order(Stream first, Stream later) {
     const std::lock_guard lock(mutex_);
-    const auto& queue = queues_[first];
-    const uint64_t end = queue.done + queue.tasks.size();
-    queues_[later].tasks.push_back([=, this] { run(first, end); });
+    const uint64_t last = end(queues_[first]);
+    queues_[later].tasks.push_back([=, this] { run(first, last); });
   }
+  // By chance, other streams are far ahead or have not begun.
   void wait(Stream stream) {
     const std::lock_guard lock(mutex_);
-    const auto& queue = queues_[stream];
-    run(stream, queue.done + queue.tasks.size());
+    if (random_() % 2)
+      for (const auto& [other, queue] : queues_) run(other, end(queue));
+    run(stream, end(queues_[stream]));
   }
 
  private:
@@ -49,6 +50,7 @@ class EmulatedStreams {
     std::deque<std::function<void()>> tasks;
     uint64_t done = 0;
   };
+  static uint64_t end(const Queue& queue) { return queue.done + queue.tasks.size(); }
   void run(Stream stream, uint64_t end) {
     for (Queue& queue = queues_[stream]; queue.done < end; ++queue.done) {
       queue.tasks.front()();
@@ -58,6 +60,7 @@ class EmulatedStreams {
 
   std::mutex mutex_;
   std::map<Stream, Queue> queues_;
+  std::mt19937 random_{std::random_device{}()};
 };
 
 class Emulator {
@@ -151,6 +154,7 @@ class Emulator {
     push([=] { std::memcpy(to, from, bytes); });
   }
 
+  void settle() noexcept { wait(); }
   void wait() { EmulatedStreams::all().wait(stream_); }
 
   template <class Body>

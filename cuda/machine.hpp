@@ -18,6 +18,7 @@
 //   machine.begin(stream, memory)      what comes next is done on that stream, null: the machine's
 //                                      own, with memory from there, null: the machine's own
 //   machine.end()                      nothing comes next; the machine's own stream is awaited
+//   machine.settle()                   a wait, whatever went wrong
 //   machine.stream()                   where it is done
 //   Machine::order(first, later)       what `later` is given next waits for what `first` has
 //   Machine::device_of(pointer)        whose memory that is; negative: no device's
@@ -35,6 +36,7 @@ namespace rnnfast::cuda {
 // As DLPack and __cuda_array_interface__ number streams: 1 is the default one of all threads, 2
 // that of the calling thread, others are handles.
 using Stream = uintptr_t;
+inline constexpr Stream default_stream = 1, stream_of_the_thread = 2;
 
 // Where buffers are, in the order of a stream: what is given back may be taken by what the stream
 // does next.
@@ -65,6 +67,8 @@ class Buffer {
   }
   T* data() const { return static_cast<T*>(data_); }
   Stream stream() const { return stream_; }
+  // Its owner is whoever asks.
+  void* release() { return std::exchange(data_, nullptr); }
 
  private:
   void* data_ = nullptr;

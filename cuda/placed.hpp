@@ -2,6 +2,7 @@
 // and so are the results.
 #pragma once
 
+#include <exception>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -22,7 +23,8 @@ class Placed {
   explicit Placed(Common<Machine>& own) : own_(own) {}
 
   py::tuple forward(const Call& call) {
-    const auto stream = stream_of(own_.text("x"), call.x);
+    expect_there<Machine>(own_.text("x"), call.x);
+    const auto stream = lasting(stream_of(own_.text("x"), call.x));
     const Lease lease(own_.pool, stream ? &*stream : nullptr, own_.memory);
     Machine& machine = *lease;
     const Given given = read(machine, call);
@@ -32,6 +34,7 @@ class Placed {
     NewArrays last(machine, own_.spec, e);
     if (e.batch > 0) {
       const WithoutGil without_gil;
+      const Settled settled(machine);
       place(machine, tape->in, given);
       const bool turn = e.batched && e.batch_first && !call.is_step;
       const auto room = machine.template make<float>(turn ? y->size() : 0);
@@ -40,7 +43,7 @@ class Placed {
                    {to, last.h->data(), last.c ? last.c->data() : nullptr});
       if (turn) put_back(machine, room.data(), *y, e, own_.spec.width());
       if (given.packed) Machine::order(machine.stream(), given.packed->stream());  // to free it
-      if (!stream) machine.wait();  // as `end` would, with the GIL
+      for (const View& view : tape->in.views) leave_view(view, machine);
     }
     if (!call.record) return py::make_tuple(std::move(y), last.object(), py::none());
     return py::make_tuple(std::move(y), last.object(), std::move(tape));
@@ -55,7 +58,8 @@ class Placed {
     const StateObjects of_state = state_objects(own_.spec, "dstate", dstate);
     const py::handle state = of_state.h ? of_state.h : of_state.c;
     const py::handle some = dy.is_none() ? state : dy;
-    const auto known = some ? stream_of(own_.text("dy"), some) : std::optional<Stream>(tape.stream);
+    if (some) expect_there<Machine>(own_.text(dy.is_none() ? "dstate" : "dy"), some);
+    const auto known = some ? lasting(stream_of(own_.text("dy"), some)) : std::nullopt;
     const Stream stream = known.value_or(tape.stream);
     const Lease lease(own_.pool, &stream, own_.memory);
     Machine& machine = *lease;
@@ -76,6 +80,7 @@ class Placed {
     own_.use_up(tape);
     {
       const WithoutGil without_gil;
+      const Settled settled(machine);
       const Joined joined(tape.stream, machine.stream());
       const auto room = machine.template make<float>(d ? 0 : own_.count);
       float* to = d ? d->data() : room.data();
@@ -84,7 +89,10 @@ class Placed {
       else
         machine.zero(to, own_.count * sizeof(float));
       if (here) machine.download(here, to, own_.count * sizeof(float));
-      if (here || !known) machine.wait();
+      for (const auto* view : {&given.y, &given.last.h, &given.last.c})
+        if (*view) leave_view(**view, machine);
+      for (const View& view : tape.in.views) leave_view(view, machine);
+      if (here) machine.wait();
     }
     tape.network = {};
     tape.in = {};
@@ -94,6 +102,11 @@ class Placed {
   }
 
  private:
+  // A stream that other threads may use too, and later.
+  static std::optional<Stream> lasting(std::optional<Stream> stream) {
+    return stream == stream_of_the_thread ? std::nullopt : stream;
+  }
+
   // Axes (T, B, width) of an array that is laid out as x is.
   Layout rows_of(const View& view, const Extent& e, index width, bool is_step) const {
     const int axes = static_cast<int>(view.shape.size());
@@ -292,6 +305,21 @@ class Placed {
     expect_shape(own_.name(), "dy", dy.shadow(), e.shape(own_.spec.width()), "the shape of y");
     return dy;
   }
+
+  // Where a call fails, what it has queued is done before what it reads is freed.
+  class Settled {
+   public:
+    explicit Settled(Machine& machine) : machine_(machine) {}
+    ~Settled() {
+      if (std::uncaught_exceptions() > before_) machine_.settle();
+    }
+    Settled(const Settled&) = delete;
+    Settled& operator=(const Settled&) = delete;
+
+   private:
+    Machine& machine_;
+    int before_ = std::uncaught_exceptions();
+  };
 
   // While it lives, what is done on one stream goes on on another.
   class Joined {

@@ -18,9 +18,9 @@ namespace rnnfast::cuda {
 struct View {
   std::string name;  // "lstm: x", as errors begin
   const void* data = nullptr;
-  int device = 0;
   std::string type;                   // as in __array_interface__: "<f4"
   std::vector<index> shape, strides;  // strides in elements
+  std::optional<Stream> stream;       // where it is made ready, and freed
   py::object owner;
 
   bool is_integer() const { return type == "<i4" || type == "<i8"; }
@@ -56,13 +56,10 @@ inline bool has(py::handle object, const char* attribute) {
   return !PyType_Check(object.ptr()) && py::hasattr(object, attribute);
 }
 
-inline std::optional<Stream> as_stream(const std::string& name, const py::object& given) {
-  if (given.is_none()) return {};
-  const auto stream = given.cast<Stream>();
-  if (stream == 0)
-    throw py::value_error(name +
-                          " is on stream 0, expected 1 (default), 2 (per thread) or a handle");
-  return stream;
+inline Stream as_stream(const std::string& name, const py::object& given) {
+  if (py::isinstance<py::int_>(given) && given.cast<py::ssize_t>() > 0) return given.cast<Stream>();
+  throw py::value_error(name + " is on stream " + py::repr(given).cast<std::string>() +
+                        ", expected 1 (default), 2 (per thread) or a handle");
 }
 
 inline std::vector<index> without_gaps(const std::vector<index>& shape) {
@@ -72,11 +69,14 @@ inline std::vector<index> without_gaps(const std::vector<index>& shape) {
   return strides;
 }
 
-inline View of_interface(std::string name, py::handle object) {
-  const py::dict d = object.attr(interface_name);
+// Bytes of an element of a type like "<f4"; 0 where it is none.
+inline index size_of(const std::string& type) {
+  return type.size() > 2 ? std::max(0, std::atoi(type.c_str() + 2)) : 0;
+}
+
+inline View read_interface(std::string name, const py::dict& d) {
   View view;
   view.name = std::move(name);
-  view.owner = py::reinterpret_borrow<py::object>(object);
   view.type = d["typestr"].cast<std::string>();
   view.shape = d["shape"].cast<std::vector<index>>();
   view.data = reinterpret_cast<const void*>(d["data"].cast<py::tuple>()[0].cast<uintptr_t>());
@@ -85,7 +85,7 @@ inline View of_interface(std::string name, py::handle object) {
   view.strides = without_gaps(view.shape);
   if (!d.contains("strides") || d["strides"].is_none()) return view;
   const auto bytes = d["strides"].cast<std::vector<index>>();
-  const index size = view.type.size() > 2 ? std::atoi(view.type.c_str() + 2) : 0;
+  const index size = size_of(view.type);
   if (size < 1 || bytes.size() != view.shape.size())
     throw py::value_error(view.name + " has the type " + view.type + " and " +
                           std::to_string(bytes.size()) + " strides for " +
@@ -96,6 +96,20 @@ inline View of_interface(std::string name, py::handle object) {
     view.strides[axis] = bytes[axis] / size;
   }
   return view;
+}
+
+inline View of_interface(const std::string& name, py::handle object) {
+  const py::object interface = object.attr(interface_name);
+  try {
+    View view = read_interface(name, interface);
+    view.owner = py::reinterpret_borrow<py::object>(object);
+    return view;
+  } catch (const py::cast_error&) {
+  } catch (const py::error_already_set& error) {
+    if (!error.matches(PyExc_LookupError) && !error.matches(PyExc_TypeError)) throw;
+  }
+  throw py::value_error(name + " has the " + interface_name + " " +
+                        py::repr(interface).cast<std::string>() + ", which is none");
 }
 
 inline std::string type_of(const dlpack::DataType& t) {
@@ -121,7 +135,6 @@ inline View of_dlpack(std::string name, py::handle object, Stream stream) {
   });
   const dlpack::Tensor& t = managed->tensor;
   view.data = static_cast<const char*>(t.data) + t.byte_offset;
-  view.device = t.device.id;
   view.type = type_of(t.dtype);
   view.shape.assign(t.shape, t.shape + t.ndim);
   view.strides = without_gaps(view.shape);
@@ -137,7 +150,7 @@ inline std::optional<Stream> stream_of_tensor(py::handle object) {
   if (!py::isinstance(object, torch.attr("Tensor"))) return {};
   const py::object current = torch.attr("cuda").attr("current_stream")(object.attr("device"));
   const auto stream = current.attr("cuda_stream").cast<Stream>();
-  return stream ? stream : Stream{1};
+  return stream ? stream : default_stream;
 }
 
 }  // namespace views
@@ -156,30 +169,60 @@ inline std::optional<Stream> stream_of(const std::string& name, py::handle objec
   if (!views::has(object, views::interface_name)) return {};
   const py::dict d = object.attr(views::interface_name);
   if (d.contains("stream") && !d["stream"].is_none()) return views::as_stream(name, d["stream"]);
-  return views::stream_of_tensor(object);
+  if (const auto stream = views::stream_of_tensor(object)) return stream;
+  if (views::has(object, "__dlpack__")) return {};  // which waits for what is not told
+  return default_stream;
 }
 
-// An array, ready on the stream that the machine uses; ValueError for what is elsewhere.
+// Whose memory an array is; negative: no GPU's.
 template <class Machine>
-View read_view(const std::string& name, py::handle object, const Machine& machine) {
+int device_of(const std::string& name, py::handle object) {
+  if (!views::has(object, views::interface_name))
+    return object.attr("__dlpack_device__")().cast<py::tuple>()[1].cast<int>();
+  const View view = views::of_interface(name, object);
+  return view.count() ? Machine::device_of(view.data) : Machine::device_used;
+}
+
+// ValueError unless an array is in the machine's memory.
+template <class Machine>
+void expect_there(const std::string& name, py::handle object) {
   if (!is_there(object))
     throw py::value_error(name + " is a " + type_name(object) +
                           " in the CPU's memory, expected an array on the GPU, as x is");
+  const int device = device_of<Machine>(name, object);
+  if (device < 0)
+    throw py::value_error(name + " says it is on a GPU, but no GPU has memory at its address");
+  if (device != Machine::device_used)
+    throw py::value_error(name + " is on GPU " + std::to_string(device) + ", expected GPU " +
+                          std::to_string(Machine::device_used) + ", the first that CUDA shows");
+}
+
+// An array, ready on the stream that the machine uses.
+template <class Machine>
+View read_view(const std::string& name, py::handle object, const Machine& machine) {
+  expect_there<Machine>(name, object);
   View view;
   const auto stream = stream_of(name, object);
-  if (stream || !views::has(object, "__dlpack__")) {
+  if (stream) {
     view = views::of_interface(name, object);
-    if (view.count()) view.device = Machine::device_of(view.data);
-    if (stream) Machine::order(*stream, machine.stream());
-  } else {  // which waits for what the object does not tell
+    Machine::order(*stream, machine.stream());
+    view.stream = stream;
+  } else {
     view = views::of_dlpack(name, object, machine.stream());
   }
-  if (view.device < 0)
-    throw py::value_error(name + " says it is on a GPU, but no GPU has memory at its address");
-  if (view.device != Machine::device_used)
-    throw py::value_error(name + " is on GPU " + std::to_string(view.device) + ", expected GPU " +
-                          std::to_string(Machine::device_used) + ", the first that CUDA shows");
+  const index size = views::size_of(view.type);
+  if (size && reinterpret_cast<uintptr_t>(view.data) % size)
+    throw py::value_error(name + " is not aligned to its elements");
   return view;
+}
+
+// Once all is queued that reads an array: it is freed after that.
+template <class Machine>
+void leave_view(const View& view, Machine& machine) {
+  if (view.stream)
+    Machine::order(machine.stream(), *view.stream);
+  else
+    machine.wait();  // nobody knows where it is freed
 }
 
 }  // namespace rnnfast::cuda

@@ -217,6 +217,34 @@ def test_transforms_of_functions() -> None:
         torch.testing.assert_close(mine[name], expected)
 
 
+def test_a_gradient_may_have_the_negative_bit() -> None:
+    ours = bridge.GRU(5, 4)
+    stock = copy.deepcopy(ours)
+    bridge.restore(stock)
+    x = torch.randn(6, 2, 5)
+    for module in (ours, stock):
+        y = module(x)[0]
+        torch.complex(torch.ones_like(y), y).conj().imag.square().sum().backward()
+    for one, other in zip(ours.parameters(), stock.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_traced_with_symbolic_shapes_it_is_differentiated_twice() -> None:
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    ours = bridge.GRU(5, 4)
+    names, weights = zip(*((name, p.detach()) for name, p in ours.named_parameters()), strict=True)
+
+    def second(x: torch.Tensor, *given: torch.Tensor) -> torch.Tensor:
+        y = torch.func.functional_call(ours, dict(zip(names, given, strict=True)), (x,))[0]
+        (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), x)[0]
+
+    x = torch.randn(6, 2, 5, requires_grad=True)
+    traced = make_fx(second, tracing_mode="symbolic")(x, *weights)
+    torch.testing.assert_close(traced(x, *weights), second(x, *weights))
+
+
 def test_what_a_transform_left_behind_is_a_tensor() -> None:
     ours = bridge.GRU(5, 4)
     left: list[torch.Tensor] = []

@@ -19,6 +19,7 @@ torch = pytest.importorskip("torch", reason="rnnfast.torch needs PyTorch")
 
 from rnnfast import torch as bridge  # noqa: E402
 from rnnfast.torch import autograd, gpu  # noqa: E402
+from rnnfast.torch.spec import core_of, plan_of  # noqa: E402
 
 MODES = [
     ("RNN", {}),
@@ -34,26 +35,39 @@ STREAM = 0x700
 @pytest.fixture(autouse=True)
 def where(machine: str, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: F811
     """Let modules compute there."""
-    blocks: dict[int, Any] = {}
     if machine == "emulated":
+        taken, shown, kept = gpu.as_tensor, gpu.Shown, []
 
-        def take(size: int, _: Any, stream: int) -> int:
-            assert stream == STREAM
-            room = np.empty(size, np.uint8)
-            blocks[room.ctypes.data] = room  # for good: the emulator uses it later
-            return int(room.ctypes.data)
+        def awaited(array: Any) -> Any:
+            np.asarray(array)
+            return taken(array)
 
-        monkeypatch.setattr(gpu, "is_there", lambda tensor: isinstance(tensor, torch.Tensor))
+        def keeping(tensor: Any) -> Any:  # the CPU's would be freed before the emulator is done
+            kept.append(tensor)
+            return shown(tensor)
+
+        def never(address: int) -> None:
+            kept.append(gpu._blocks.pop(address))
+
+        monkeypatch.setattr(gpu, "_FIRST", torch.device("cpu"))
         monkeypatch.setattr(gpu, "current_stream", lambda: STREAM)
-        shown, kept = gpu.Shown, []  # tensors of the CPU are freed before the emulator is done
-        monkeypatch.setattr(gpu, "Shown", lambda tensor: kept.append(tensor) or shown(tensor))
-        monkeypatch.setattr(gpu, "as_tensor", lambda array: torch.from_numpy(np.asarray(array)))
-        monkeypatch.setattr(torch.cuda, "caching_allocator_alloc", take)
-        monkeypatch.setattr(torch.cuda, "caching_allocator_delete", blocks.__getitem__)
+        monkeypatch.setattr(gpu, "as_tensor", awaited)
+        monkeypatch.setattr(gpu, "Shown", keeping)
+        monkeypatch.setattr(gpu, "_give", never)
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    clear_caches()
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     bridge.use_cuda()
     yield torch.device("cpu" if machine == "emulated" else "cuda:0")
     bridge.use_cuda(False)
+    clear_caches()
+    assert not gpu._blocks  # all was given back
+
+
+def clear_caches() -> None:
+    """Forget the layers of another machine."""
+    for cached in (plan_of, core_of, gpu._memory):
+        cached.cache_clear()
 
 
 @pytest.fixture
@@ -123,12 +137,43 @@ def test_cells(kind: str, where: Any, runs: list[Any]) -> None:
     assert len(runs) == 2
 
 
+@pytest.mark.parametrize("kind", CELLS)
+def test_results_may_be_changed_in_place(kind: str, where: Any) -> None:
+    ours = getattr(bridge, kind)(5, 7, device=where)
+    stock = bridge.restore(ours) and copy.deepcopy(ours)
+    bridge.accelerate(ours)
+    x, mask = torch.randn(3, 5, device=where), torch.rand(3, 1, device=where)
+    for module, scale in ((ours, torch.Tensor.mul_), (stock, torch.Tensor.mul)):
+        results = module(x)
+        parts = results if isinstance(results, tuple) else (results,)
+        sum(scale(part, mask).sum() for part in parts).backward()
+    for one, other in zip(ours.parameters(), stock.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_transform_left_behind_is_a_tensor(where: Any) -> None:
+    ours = bridge.GRU(5, 4, device=where)
+    left: list[Any] = []
+    torch.func.grad(lambda x: left.append(x) or x.sum())(torch.randn(6, 2, 5, device=where))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(left[0])[0], ours(left[0].clone())[0])
+
+
 def test_dropout_is_drawn_in_training_alone(where: Any) -> None:
     layer = bridge.GRU(5, 7, 2, dropout=0.5, device=where)
     x = torch.randn(4, 3, 5, device=where)
     assert not torch.equal(layer(x)[0], layer(x)[0])
     layer.eval()
     assert torch.equal(layer(x)[0], layer(x)[0])
+
+
+def test_a_graph_would_drop_the_same_again(
+    where: Any, runs: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = bridge.GRU(5, 7, 2, dropout=0.5, device=where)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    layer(torch.randn(4, 3, 5, device=where))
+    assert not runs
 
 
 def test_twice_differentiated_and_used_again(where: Any, runs: list[Any]) -> None:

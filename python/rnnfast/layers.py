@@ -236,7 +236,7 @@ class Layer(Parametrized):
         batch : int
             Sequences that run side by side, at least 1.
         state : ndarray or pair of ndarray, optional
-            Initial state, (L, B, ·), which is copied. Zeros by default.
+            Initial state, (L, B, ·), which is copied unless it is on a GPU. Zeros by default.
         num_threads : int, optional
             Threads for the blocks, 1 to 1024; results do not depend on it.
 

@@ -96,7 +96,7 @@ class Stream:
             block = layer._as_array("block", block)
             self._check_batch(block.shape, block.dtype.kind)
         else:
-            self._check_batch(tuple(shown["shape"]), shown["typestr"][1])
+            self._check_batch(tuple(shown["shape"]), shown["typestr"][1:2])
         y, self._state, _ = layer._core.forward(
             None, block, self._state, None, None, False, 0, self._num_threads, self._packed
         )

@@ -9,6 +9,7 @@ import torch
 from . import engine, gpu_engine, stock
 from .arrays import State, Tensor
 from .engine import Call, Inputs
+from .spec import Spec
 from .surroundings import is_transformed
 from .tapes import carried, carry
 from .weights import cut, cuts_of
@@ -19,14 +20,14 @@ def _is_batch(cotangent: Tensor | None) -> bool:
     return cotangent is not None and torch._C._functorch.is_legacy_batchedtensor(cotangent)
 
 
-def with_state(call: Call, cotangents: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+def with_state(spec: Spec, cotangents: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
     """Complete what a call returned by the h that a cell has returned as its output."""
-    return (cotangents[0], None, *cotangents[1:]) if call.plan.spec.cell else cotangents
+    return (cotangents[0], None, *cotangents[1:]) if spec.cell else cotangents
 
 
-def returned(call: Call, state: State) -> State:
+def returned(spec: Spec, state: State) -> State:
     """Name the parts of a state that are returned beside the output, which is a cell's h."""
-    return state[1:] if call.plan.spec.cell else state
+    return state[1:] if spec.cell else state
 
 
 def _computes(call: Call) -> Any:
@@ -46,18 +47,20 @@ class Recurrence(torch.autograd.Function):
         ctx.call, ctx.parts = call, parts
         ctx.save_for_backward(carry(recording), x, *others)
         ctx.set_materialize_grads(False)
-        return (y, *returned(call, after))
+        return (y, *returned(call.plan.spec, after))
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
         """Run backward, by PyTorch's own functions where gradients are differentiated again."""
         tape, x, *others = ctx.saved_tensors
         call, inputs = ctx.call, Inputs(x, tuple(others[: ctx.parts]), others[ctx.parts :])
-        wanted = ctx.needs_input_grad[2:]
+        spec, wanted = call.plan.spec, ctx.needs_input_grad[2:]
         if torch.is_grad_enabled() or is_transformed() or any(map(_is_batch, cotangents)):
-            return (None, None, *stock.gradients(call, inputs, cotangents, wanted))
+            again = stock.gradients(spec, call.packing, inputs, cotangents, wanted)
+            return (None, None, *again)
+        cotangents = tuple([None if d is None else d.resolve_neg() for d in cotangents])
         dx, dstate, buffer = _computes(call).run_back(
-            call, inputs, carried(tape), None, with_state(call, cotangents), wanted[0]
+            call, inputs, carried(tape), None, with_state(spec, cotangents), wanted[0]
         )
         cuts = cuts_of(inputs.weights) if call.flat is None else call.flat.cuts
         found = (dx, *dstate, *cut(buffer, cuts))
@@ -88,4 +91,4 @@ def compute(call: Call, inputs: Inputs) -> tuple[Tensor, State]:
         y, after = engine.step(call, inputs)
     else:
         y, after, _ = _computes(call).run(call, inputs, record=False)
-    return y, returned(call, after)
+    return y, returned(call.plan.spec, after)

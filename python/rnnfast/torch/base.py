@@ -156,6 +156,8 @@ class Bridged(torch.nn.Module):
         plan = plan_of(self._options(False), kind, dtype, x.shape, shapes, None, True)
         if plan is None or not _fits(plan.spec, inputs.weights, dtype, gpu.is_plain):
             return None
+        if plan.spec.dropout and gpu.is_captured():  # replays would all drop the same
+            return None
         return compute(Call(plan, seed=int(_draw_seed()) if plan.spec.dropout else 0), inputs)
 
     def _settle(self, weights: Sequence[Tensor]) -> Flat | None:

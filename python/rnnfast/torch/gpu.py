@@ -14,6 +14,7 @@ from .arrays import PLAIN, Tensor
 
 _FIRST = torch.device("cuda", 0)
 _DEFAULT_STREAM = 1  # as arrays call it
+_unwrap_if_dead = torch._C._functorch.unwrap_if_dead  # of a transform that is over
 
 
 @dataclass
@@ -29,7 +30,7 @@ def use_cuda(enabled: bool = True) -> None:
 
     PyTorch does unless told otherwise: the backend has not been measured yet. It takes float32
     tensors that are not packed, outside autocast, transforms and tracers, and uses TF32 where
-    ``torch.backends.cudnn.allow_tf32`` says so; all else is PyTorch's.
+    ``torch.backends.cudnn`` allows it; all else is PyTorch's.
 
     Parameters
     ----------
@@ -71,12 +72,19 @@ def compute_type() -> str | None:
     """Name the precision of products; None if that is for PyTorch alone."""
     if torch.is_autocast_enabled("cuda"):
         return None
-    return "tf32" if torch.backends.cudnn.allow_tf32 else "float32"
+    rnn = getattr(torch.backends.cudnn, "rnn", None)  # since PyTorch 2.9
+    tf32 = torch.backends.cudnn.allow_tf32 if rnn is None else rnn.fp32_precision == "tf32"
+    return "tf32" if tf32 else "float32"
 
 
 def current_stream() -> int:
     """Return the stream that PyTorch's operators run on."""
     return torch.cuda.current_stream(_FIRST).cuda_stream or _DEFAULT_STREAM
+
+
+def is_captured() -> bool:
+    """Tell whether a CUDA graph records what is done."""
+    return torch.cuda.is_current_stream_capturing()
 
 
 class Shown:
@@ -85,6 +93,7 @@ class Shown:
     __slots__ = ("__cuda_array_interface__", "tensor")
 
     def __init__(self, tensor: Tensor) -> None:
+        tensor = _unwrap_if_dead(tensor)
         self.tensor = tensor
         size = tensor.element_size()
         self.__cuda_array_interface__ = {
@@ -97,19 +106,35 @@ class Shown:
         }
 
 
-def as_tensor(array: Any) -> Tensor:
-    """View an array of the backend's as a tensor."""
-    tensor: Tensor = torch.utils.dlpack.from_dlpack(array)
-    return tensor
+_blocks: dict[int, Tensor] = {}  # memory of the backend's, by address
 
 
 def _take(size: int, stream: int) -> int:
-    given = 0 if stream == _DEFAULT_STREAM else stream
-    return int(torch.cuda.caching_allocator_alloc(size, _FIRST, given))
+    if stream != current_stream():
+        with torch.cuda.stream(torch.cuda.ExternalStream(stream, _FIRST)):  # type: ignore[no-untyped-call]
+            block = torch.empty(size, dtype=torch.uint8, device=_FIRST)
+    else:
+        block = torch.empty(size, dtype=torch.uint8, device=_FIRST)
+    address = block.data_ptr()
+    _blocks[address] = block
+    return address
 
 
 def _give(address: int) -> None:
-    torch.cuda.caching_allocator_delete(address)  # type: ignore[no-untyped-call]
+    del _blocks[address]
+
+
+def as_tensor(array: Any) -> Tensor:
+    """Make a tensor of an array of the backend's, whose memory it takes over.
+
+    It is no view, so that it may be changed in place where a function of autograd returns it.
+    """
+    shape, address = array.shape, array.release()
+    tensor = torch.empty(0, dtype=torch.float32, device=_FIRST)
+    if address:
+        storage = _blocks.pop(address).untyped_storage()
+        return tensor.set_(storage, 0, shape)  # type: ignore[call-overload, no-any-return]
+    return tensor.reshape(shape)
 
 
 @cache

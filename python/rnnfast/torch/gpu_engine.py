@@ -17,21 +17,24 @@ def _state_arrays(call: Call, parts: Sequence[Tensor | None]) -> Any:
     if not parts:
         return None
     cell = call.plan.spec.cell
-    arrays = [
-        None if part is None else gpu.Shown(part[None] if cell else part.detach()) for part in parts
-    ]
+    arrays = [None if part is None else gpu.Shown(part[None] if cell else part) for part in parts]
     return tuple(arrays) if call.plan.pair else arrays[0]
 
 
 def _state_tensors(call: Call, state: Any) -> State:
     """View what the layer returns as a state."""
     tensors = [gpu.as_tensor(array) for array in (state if call.plan.pair else (state,))]
-    return tuple(tensor[0] for tensor in tensors) if call.plan.spec.cell else tuple(tensors)
+    return tuple(_without_axis(call, tensor) for tensor in tensors)
+
+
+def _without_axis(call: Call, tensor: Tensor) -> Tensor:
+    """Take from a cell's result the axis that cells do not have."""
+    return tensor.squeeze_(0) if call.plan.spec.cell else tensor
 
 
 def run(call: Call, inputs: Inputs, record: bool) -> tuple[Tensor, State, Recording | None]:
     """Run forward: the output, the state and, if wanted, what backward needs."""
-    plan, x = call.plan, inputs.x.detach()
+    plan, x = call.plan, inputs.x
     core: Any = plan.core
     y_array, after, tape = core.forward(
         gpu.Shown(gather(inputs.weights)),
@@ -44,9 +47,9 @@ def run(call: Call, inputs: Inputs, record: bool) -> tuple[Tensor, State, Record
         None,
         None,
     )
-    y = gpu.as_tensor(y_array)
+    y = _without_axis(call, gpu.as_tensor(y_array))
     recording = Recording(core, tape, x.data_ptr(), None) if record else None
-    return y[0] if plan.spec.cell else y, _state_tensors(call, after), recording
+    return y, _state_tensors(call, after), recording
 
 
 def run_back(
@@ -72,9 +75,8 @@ def run_back(
         input_gradient,
         None,
     )
-    dx = None if dx_array is None else gpu.as_tensor(dx_array)
     return Gradients(
-        dx[0] if dx is not None and cell else dx,
+        None if dx_array is None else _without_axis(call, gpu.as_tensor(dx_array)),
         _state_tensors(call, dinitial) if inputs.state else (),
         gpu.as_tensor(dweights),
     )

@@ -60,7 +60,7 @@ class _Layer(Bridged, torch.nn.RNNBase):
 
     def _forward_packed(self, packed: PackedSequence, hx: Any) -> Any:
         data, sizes, sorted_indices, unsorted_indices = packed
-        packing = Packing.of(sizes, len(data)) if is_eager() else None
+        packing = Packing.of(sizes, len(data)) if data.is_cpu and is_eager() else None
         if packing is None or parts_of(self.mode, hx) is None:
             return None
         given = None if hx is None else self.permute_hidden(hx, sorted_indices)

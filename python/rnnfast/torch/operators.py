@@ -57,7 +57,7 @@ def _forward(
     *spec, record = rest
     call = _call(x, state, seed, spec)
     y, after, recording = run(call, Inputs(x, tuple(state), weights), record)
-    first, second = _two(returned(call, after), x)
+    first, second = _two(returned(call.plan.spec, after), x)
     tape = torch.empty(0, dtype=torch.int64) if recording is None else carry(recording)
     return y, first, second, tape
 
@@ -72,16 +72,17 @@ def _backward(
         Inputs(x, tuple(state), weights),
         carried(tape),
         y,
-        _cotangents(call, dy, dfirst, dsecond),
+        _cotangents(call.plan.spec, dy, dfirst, dsecond),
         input_gradient,
     )
     dh0, dc0 = _two(dstate, x)
     return x.new_empty(0) if dx is None else dx, dh0, dc0, torch.from_numpy(dweights)
 
 
-def _cotangents(call: Call, *three: Tensor | None) -> tuple[Tensor | None, ...]:
+def _cotangents(spec: Spec, *three: Tensor | None) -> tuple[Tensor | None, ...]:
     """Gradients of the output and of all parts of the state."""
-    return with_state(call, three)[: 3 if call.plan.pair else 2]
+    given = tuple(None if d is None else d.resolve_neg() for d in three)
+    return with_state(spec, given)[: 1 + len(spec.parts())]
 
 
 def _fake_forward(x: Tensor, *rest: Any) -> _Four:
@@ -115,11 +116,11 @@ def _differentiate(
     wanted = ctx.needs_input_grad[0]
     nothing = (None,) * (1 + len(ctx.spec) + 1)  # the seed, the options, whether to record
     if torch.is_grad_enabled():
-        call = _call(x, state, seed, ctx.spec)
+        spec = Spec._make(ctx.spec)
         all_wanted = [wanted, *ctx.needs_input_grad[1], *ctx.needs_input_grad[2]]
-        given = (dy, dfirst, dsecond)[: (2 if call.plan.pair else 1) + (not call.plan.spec.cell)]
+        given = (dy, dfirst, dsecond)[: len(spec.parts()) + (not spec.cell)]
         inputs = Inputs(x, tuple(state), weights)
-        dx, *found = stock.gradients(call, inputs, given, all_wanted)
+        dx, *found = stock.gradients(spec, None, inputs, given, all_wanted)
         return dx, found[: ctx.parts], found[ctx.parts :], *nothing
     dx, dh0, dc0, buffer = torch.ops.rnnfast.recurrence_backward(
         x, state, weights, seed, *ctx.spec, y, tape, dy, dfirst, dsecond, wanted
