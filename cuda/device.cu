@@ -100,6 +100,12 @@ void Device::refuse_capture(const char* why) const {
 
 void Device::order(Stream first, Stream later) {
   if (first == later) return;
+  cudaStreamCaptureStatus status;
+  check(cudaStreamIsCapturing(reinterpret_cast<cudaStream_t>(first), &status),
+        "looking at the stream of the arrays");
+  if (status != cudaStreamCaptureStatusNone)
+    throw std::runtime_error(
+        "cuda: an array is on a stream that is being captured, expected that of the others");
   struct Destroy {
     void operator()(cudaEvent_t event) const { cudaEventDestroy(event); }
   };

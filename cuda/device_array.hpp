@@ -54,7 +54,7 @@ class DeviceArray {
     struct Export : dlpack::Managed {
       py::object array;
       std::vector<int64_t> shape;
-      Stream user;  // 0: not told
+      Stream user;  // 0: not told, or another one for other threads
       ~Export() {   // the memory is freed after what the user has queued
         if (user) after(array.cast<const DeviceArray&>(), user);
       }
@@ -62,7 +62,8 @@ class DeviceArray {
     auto made = std::make_unique<Export>();
     made->array = self;
     made->shape.assign(array.shape_.begin(), array.shape_.end());
-    made->user = wanted > 0 ? static_cast<Stream>(wanted) : 0;
+    const bool lasts = wanted > 0 && wanted != static_cast<intptr_t>(stream_of_the_thread);
+    made->user = lasts ? static_cast<Stream>(wanted) : 0;
     made->tensor = {array.data(),
                     {dlpack::cuda_device, Machine::device_used},
                     static_cast<int32_t>(made->shape.size()),

@@ -41,15 +41,16 @@ class MachineLayer {
     return py::make_tuple(result[0], result[1]);
   }
 
-  // The parameters are still there from the forward call.
-  py::tuple backward(py::handle, Tape<Machine>& tape, py::handle dy, py::handle dstate,
+  // The parameters are those of the forward call; the tape has them where they were NumPy arrays.
+  py::tuple backward(py::handle parameters, Tape<Machine>& tape, py::handle dy, py::handle dstate,
                      py::handle out, bool input_gradient, py::handle num_threads) {
     refuse_threads(num_threads);
     if (tape.layer != own_.serial)
       throw py::value_error(
           own_.text("tape was recorded by another layer, expected one from this layer's forward"));
     input_gradient = input_gradient && !tape.tokens;
-    if (tape.there) return Placed<Machine>(own_).backward(tape, dy, dstate, out, input_gradient);
+    if (tape.there)
+      return Placed<Machine>(own_).backward(parameters, tape, dy, dstate, out, input_gradient);
     return Carried<Machine>(own_).backward(tape, dy, dstate, out, input_gradient);
   }
 
@@ -80,10 +81,11 @@ void add_classes(py::module_& m) {
   py::class_<Tape<Machine>>(m, "Tape")
       .def_readonly("dropout_seed", &Tape<Machine>::dropout_seed)
       .def_readonly("nbytes", &Tape<Machine>::bytes);
-  py::class_<Packed>(m, "Packed");  // NOLINT(bugprone-unused-raii)
+  // Local: the modules of two machines have them in common.
+  py::class_<Packed>(m, "Packed", py::module_local());  // NOLINT(bugprone-unused-raii)
   add_device_array<Machine>(m);
   // Never freed: buffers may outlive all else.
-  py::class_<Borrowed, std::unique_ptr<Borrowed, py::nodelete>>(m, "Memory")
+  py::class_<Borrowed, std::unique_ptr<Borrowed, py::nodelete>>(m, "Memory", py::module_local())
       .def(py::init<py::function, py::function>(), py::arg("take"), py::arg("give"));
   py::class_<Ours>(m, "Layer")
       .def(py::init([](const std::string& cell, index input_size, index hidden_size,

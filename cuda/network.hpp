@@ -95,6 +95,17 @@ class Network {
     }
   }
 
+  // Backward is to find the parameters, the same ones, elsewhere.
+  void move_parameters(const float* parameters) {
+    in_.parameters = parameters;
+    for (index l = 0; l < spec_.layers; ++l)
+      for (int d = 0; d < spec_.directions; ++d) {
+        const auto w = rnnfast::weights(spec_, parameters, l, d);
+        auto& k = layers_[l].directions[d].track;
+        k.b_ih = w.b_ih, k.b_hh = w.b_hh;
+      }
+  }
+
   // Of what is kept for BPTT.
   index bytes() const { return bytes_; }
 

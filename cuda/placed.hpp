@@ -44,13 +44,16 @@ class Placed {
       if (turn) put_back(machine, room.data(), *y, e, own_.spec.width());
       if (given.packed) Machine::order(machine.stream(), given.packed->stream());  // to free it
       for (const View& view : tape->in.views) leave_view(view, machine);
+      if (given.parameters) leave_view(*given.parameters, machine);
+      if (!stream) machine.wait();  // as `end` would, with the GIL
     }
     if (!call.record) return py::make_tuple(std::move(y), last.object(), py::none());
+    forget_streams_of_the_thread(*tape);
     return py::make_tuple(std::move(y), last.object(), std::move(tape));
   }
 
-  py::tuple backward(PyTape& tape, py::handle dy, py::handle dstate, py::handle out,
-                     bool input_gradient) {
+  py::tuple backward(py::handle parameters, PyTape& tape, py::handle dy, py::handle dstate,
+                     py::handle out, bool input_gradient) {
     const Extent& e = tape.extent;
     if (tape.parameters_there && !out.is_none())
       throw py::value_error(
@@ -64,6 +67,7 @@ class Placed {
     const Lease lease(own_.pool, &stream, own_.memory);
     Machine& machine = *lease;
     Cotangents given;
+    if (tape.parameters_there) given.parameters = read_parameters(machine, parameters);
     if (!dy.is_none()) given.y = read_dy(machine, dy, e);
     given.last = read_state(machine, e, "dstate", dstate);
     std::unique_ptr<PyArray> dx, d;
@@ -84,12 +88,13 @@ class Placed {
       const Joined joined(tape.stream, machine.stream());
       const auto room = machine.template make<float>(d ? 0 : own_.count);
       float* to = d ? d->data() : room.data();
+      if (given.parameters) move_parameters(tape, *given.parameters);
       if (e.batch > 0)
         go_back(machine, tape, given, dx.get(), dinitial, to);
       else
         machine.zero(to, own_.count * sizeof(float));
       if (here) machine.download(here, to, own_.count * sizeof(float));
-      for (const auto* view : {&given.y, &given.last.h, &given.last.c})
+      for (const auto* view : {&given.y, &given.last.h, &given.last.c, &given.parameters})
         if (*view) leave_view(**view, machine);
       for (const View& view : tape.in.views) leave_view(view, machine);
       if (here) machine.wait();
@@ -172,7 +177,8 @@ class Placed {
     return given;
   }
 
-  // It keeps the arrays that backward reads again.
+  // It keeps the arrays that backward reads again; but for the parameters, which backward is given:
+  // unrolled cells would keep a copy for each step.
   std::unique_ptr<PyTape> new_tape(const Machine& machine, const Given& given,
                                    uint64_t seed) const {
     auto tape = own_.new_tape(given.extent, given.x.is_integer(), seed);
@@ -180,7 +186,7 @@ class Placed {
     tape->parameters_there = given.parameters.has_value();
     tape->stream = machine.stream();
     tape->in.views = {given.x};
-    for (const auto* view : {&given.initial.h, &given.initial.c, &given.reset, &given.parameters})
+    for (const auto* view : {&given.initial.h, &given.initial.c, &given.reset})
       if (*view) tape->in.views.push_back(**view);
     return tape;
   }
@@ -297,7 +303,23 @@ class Placed {
   struct Cotangents {
     std::optional<View> y;
     StateViews last;
+    std::optional<View> parameters;
   };
+
+  static void move_parameters(PyTape& tape, const View& parameters) {
+    const auto* values = static_cast<const float*>(parameters.data);
+    std::visit(
+        [&](const auto& network) {
+          if (network) network->move_parameters(values);
+        },
+        tape.network);
+  }
+
+  // Backward may be another thread's, which cannot wait for them: it waits for the device.
+  static void forget_streams_of_the_thread(PyTape& tape) {
+    for (View& view : tape.in.views)
+      if (view.stream == stream_of_the_thread) view.stream.reset();
+  }
 
   View read_dy(Machine& machine, py::handle object, const Extent& e) const {
     View dy = read_view(own_.text("dy"), object, machine);

@@ -54,11 +54,11 @@ def where(machine: str, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: F811
         monkeypatch.setattr(gpu, "as_tensor", awaited)
         monkeypatch.setattr(gpu, "Shown", keeping)
         monkeypatch.setattr(gpu, "_give", never)
-        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+        monkeypatch.setattr(gpu, "is_captured", lambda: False)
     clear_caches()
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     bridge.use_cuda()
-    yield torch.device("cpu" if machine == "emulated" else "cuda:0")
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield torch.device("cpu" if machine == "emulated" else "cuda:0")
     bridge.use_cuda(False)
     clear_caches()
     assert not gpu._blocks  # all was given back
@@ -159,6 +159,21 @@ def test_what_a_transform_left_behind_is_a_tensor(where: Any) -> None:
         torch.testing.assert_close(ours(left[0])[0], ours(left[0].clone())[0])
 
 
+def test_weights_and_their_gradients_are_not_kept_or_tied(where: Any) -> None:
+    cell = bridge.GRUCell(5, 7, device=where)
+    x, gathered = torch.randn(3, 5, device=where), []
+    h = None
+    for _ in range(3):
+        h = cell(x, h)
+        gathered += [sum(len(block) for block in gpu._blocks.values())]
+    first, second = np.diff(gathered)
+    assert first == second < sum(p.nbytes for p in cell.parameters())
+    h.sum().backward()
+    before = cell.weight_hh.grad._version
+    cell.weight_ih.grad.add_(1)
+    assert cell.weight_hh.grad._version == before
+
+
 def test_dropout_is_drawn_in_training_alone(where: Any) -> None:
     layer = bridge.GRU(5, 7, 2, dropout=0.5, device=where)
     x = torch.randn(4, 3, 5, device=where)
@@ -171,7 +186,7 @@ def test_a_graph_would_drop_the_same_again(
     where: Any, runs: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layer = bridge.GRU(5, 7, 2, dropout=0.5, device=where)
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    monkeypatch.setattr(gpu, "is_captured", lambda: True)
     layer(torch.randn(4, 3, 5, device=where))
     assert not runs
 
@@ -201,8 +216,9 @@ def test_what_the_backend_does_not_take_is_pytorchs(where: Any, runs: list[Any])
     bridge.use_cuda(False)
     layer.float()(torch.randn(4, 2, 5, device=where))
     assert not runs
-    torch.backends.cudnn.allow_tf32 = True
-    assert gpu.compute_type() == "tf32"
+    for allowed, kind in ((True, "tf32"), (False, "float32")):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=allowed):
+            assert gpu.compute_type() == kind
 
 
 def autocast() -> Any:

@@ -84,7 +84,8 @@ def current_stream() -> int:
 
 def is_captured() -> bool:
     """Tell whether a CUDA graph records what is done."""
-    return torch.cuda.is_current_stream_capturing()
+    with torch.cuda.device(_FIRST):
+        return torch.cuda.is_current_stream_capturing()
 
 
 class Shown:
@@ -106,15 +107,20 @@ class Shown:
         }
 
 
-_blocks: dict[int, Tensor] = {}  # memory of the backend's, by address
+_blocks: dict[int, torch.UntypedStorage] = {}  # memory of the backend's, by address
+
+
+def _new_block(size: int) -> torch.UntypedStorage:
+    return torch.UntypedStorage(size, device=_FIRST)  # type: ignore[no-untyped-call]
 
 
 def _take(size: int, stream: int) -> int:
-    if stream != current_stream():
-        with torch.cuda.stream(torch.cuda.ExternalStream(stream, _FIRST)):  # type: ignore[no-untyped-call]
-            block = torch.empty(size, dtype=torch.uint8, device=_FIRST)
+    if stream == current_stream():
+        block = _new_block(size)
     else:
-        block = torch.empty(size, dtype=torch.uint8, device=_FIRST)
+        other = torch.cuda.ExternalStream(stream, _FIRST)  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(other):
+            block = _new_block(size)
     address = block.data_ptr()
     _blocks[address] = block
     return address
@@ -132,8 +138,7 @@ def as_tensor(array: Any) -> Tensor:
     shape, address = array.shape, array.release()
     tensor = torch.empty(0, dtype=torch.float32, device=_FIRST)
     if address:
-        storage = _blocks.pop(address).untyped_storage()
-        return tensor.set_(storage, 0, shape)  # type: ignore[call-overload, no-any-return]
+        return tensor.set_(_blocks.pop(address), 0, shape)  # type: ignore[call-overload, no-any-return]
     return tensor.reshape(shape)
 
 

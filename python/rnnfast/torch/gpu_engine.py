@@ -67,7 +67,7 @@ def run_back(
     cell, (dy, *dstate) = call.plan.spec.cell, cotangents
     core: Any = recording.core
     dx_array, dinitial, dweights = core.backward(
-        None,
+        gpu.Shown(gather(inputs.weights)),
         recording.take(),
         None if dy is None else gpu.Shown(dy[None] if cell else dy),
         _state_arrays(call, dstate) if any(part is not None for part in dstate) else None,

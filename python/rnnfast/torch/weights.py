@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any
 
 import torch
 
@@ -37,7 +38,9 @@ class Flat:
 def cut(buffer: Array | Tensor, cuts: Sequence[tuple[int, int, tuple[int, ...]]]) -> list[Tensor]:
     """Cut an array or a tensor as long as the buffer into tensors."""
     if isinstance(buffer, Tensor):
-        return [buffer[begin:end].view(shape) for begin, end, shape in cuts]
+        room = buffer.untyped_storage()  # of views, each change would count for all
+        made: Any = buffer.new_empty
+        return [made(0).set_(room, begin, shape) for begin, _, shape in cuts]
     return [torch.from_numpy(buffer[begin:end].reshape(shape)) for begin, end, shape in cuts]
 
 
