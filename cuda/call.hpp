@@ -90,12 +90,14 @@ struct Common {
       : spec(options),
         serial(next_serial()),
         count(parameter_count(options)),
-        pool(Pool<Machine>::of(tf32)) {}
+        pool(Pool<Machine>::of(tf32)),
+        persistent((tf32 || options.compute == Compute::bfloat16) && persistent_wanted()) {}
 
   Spec spec;
   uint64_t serial;
   index count;  // of parameters
   Pool<Machine>& pool;
+  bool persistent;           // whether to use persistent kernels
   Memory* memory = nullptr;  // for calls with arrays of the machine; null: the machines' own
 
   static uint64_t next_serial() {
@@ -153,7 +155,7 @@ struct Common {
   template <class Operand>
   void compute_as(Machine& machine, PyTape& tape, bool record, const Outputs& out) {
     auto network = std::make_unique<Network<Machine, Operand>>(spec, tape.in.inputs, record,
-                                                               tape.dropout_seed);
+                                                               tape.dropout_seed, persistent);
     network->forward(machine, out);
     tape.bytes = tape.in.bytes + network->bytes();
     tape.network = std::move(network);

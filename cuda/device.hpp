@@ -4,11 +4,13 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <map>
 #include <typeindex>
 #include <utility>
 
 #include "errors.hpp"
+#include "persistent/cluster.hpp"
 #include "products.hpp"
 
 namespace rnnfast::cuda {
@@ -66,6 +68,19 @@ class Device {
                            dim3(static_cast<unsigned>(blocks)), dim3(block_size), arguments, 0,
                            current_),
           "launching a kernel");
+  }
+
+  template <class Kernel>
+  index most_clusters(const Kernel& kernel) const {
+    static std::atomic<int> known[most_blocks + 1];  // one more than it is; 0: not known
+    auto& most = known[kernel.blocks];
+    if (!most) most = 1 + ClusterLaunch<Kernel>(kernel, 1, nullptr).most();
+    return most - 1;
+  }
+  template <class Kernel>
+  void run_clusters(const Kernel& kernel) {
+    check(ClusterLaunch<Kernel>(kernel, kernel.clusters(), current_).go(kernel),
+          "launching a persistent kernel");
   }
 
   template <class Operand>

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "machine.hpp"
+#include "persistent/emulated_cluster.hpp"
 
 namespace rnnfast::cuda {
 
@@ -110,6 +111,19 @@ class Emulator {
       std::shuffle(blocks.begin(), blocks.end(), std::minstd_rand(seed));
       for (const index b : blocks)
         for (index i = b * block; i < std::min((b + 1) * block, threads); ++i) kernel(i);
+    });
+  }
+
+  // Few, so that small batches need several slices.
+  template <class Kernel>
+  index most_clusters(const Kernel&) const {
+    return 2;
+  }
+  template <class Kernel>
+  void run_clusters(const Kernel& kernel) {
+    push([kernel, seed = random_()] {
+      for (index n = kernel.clusters(); n-- > 0;)
+        EmulatedCluster::run(kernel, n, static_cast<uint32_t>(seed + n));
     });
   }
 

@@ -52,11 +52,14 @@ void with_cell(const Spec& spec, Visitor&& visit) {
 template <class Machine, class Operand>
 class Network {
   static constexpr bool narrow = sizeof(Operand) < sizeof(float);
+  template <class Cell, bool projected>
+  using Of = Recurrence<Machine, Cell, Operand, projected>;
 
  public:
-  // `record`: whether `backward` is to follow, which reads the inputs again.
-  Network(const Spec& spec, const Inputs& in, bool record, uint64_t seed)
-      : spec_(spec), in_(in), record_(record), seed_(seed) {}
+  // `record`: whether `backward` is to follow, which reads the inputs again. `persistent`: whether
+  // all steps are one kernel where there is one for the layer.
+  Network(const Spec& spec, const Inputs& in, bool record, uint64_t seed, bool persistent)
+      : spec_(spec), in_(in), record_(record), seed_(seed), persistent_(persistent) {}
 
   void forward(Machine& machine, const Outputs& out) {
     machine_ = &machine;
@@ -180,18 +183,21 @@ class Network {
     }
   }
 
-  template <class Cell>
-  Direction make_direction(index l, int d, bool projected, float* y, const Outputs& out) {
+  template <class Cell, bool projected>
+  Direction make_direction(index l, int d, float* y, const Outputs& out) {
     const index N = rows(), H = spec_.hidden, R = spec_.output();
     const auto w = rnnfast::weights(spec_, in_.parameters, l, d);
     Direction own;
     own.gates = keep<float>(N * Cell::gates * H);
-    own.h = keep<float>(N * R);
-    own.u = keep<float>(B() * Cell::gates * H);
-    if (Cell::has_cell_state) own.c = keep<float>(N * H);
-    if (Cell::state_gates_differ) own.kept = keep<float>(N * H);
-    if (narrow) own.h_operand = keep<Operand>(N * R);
-    if (projected || Cell::splits) own.kept_operand = keep<Operand>(N * H);
+    if (record_ || !persistent_ ||
+        !Of<Cell, projected>::forward_keeps_nothing(*machine_, spec_, B())) {
+      own.h = keep<float>(N * R);
+      own.u = keep<float>(B() * Cell::gates * H);
+      if (Cell::has_cell_state) own.c = keep<float>(N * H);
+      if (Cell::state_gates_differ) own.kept = keep<float>(N * H);
+      if (narrow) own.h_operand = keep<Operand>(N * R);
+      if (projected || Cell::splits) own.kept_operand = keep<Operand>(N * H);
+    }
     Track<Operand>& k = own.track;
     k.sequences = sequences(d == 1);
     k.shape = {spec_.layer_input(l), H, R, spec_.nonlinearity};
@@ -212,7 +218,7 @@ class Network {
 
   void run(Layer& layer, index l, int d, float* y, const Outputs& out) {
     with_cell(spec_, [&]<class Cell, bool projected>(Cell, std::bool_constant<projected>) {
-      layer.directions.push_back(make_direction<Cell>(l, d, projected, y, out));
+      layer.directions.push_back(make_direction<Cell, projected>(l, d, y, out));
       const auto& k = layer.directions.back().track;
       const index GH = Cell::gates * spec_.hidden, I = k.shape.input;
       const auto w = operands(l, d);
@@ -222,7 +228,7 @@ class Network {
                                             {k.gates, rows(), GH, GH}});
       else
         gather(k, rnnfast::weights(spec_, in_.parameters, l, d).w_ih, GH);
-      Recurrence<Machine, Cell, Operand, projected>(*machine_, k, w)
+      Of<Cell, projected>(*machine_, k, w, persistent_)
           .forward(part(in_.h0, l, d, spec_.output()), part(in_.c0, l, d, spec_.hidden));
     });
   }
@@ -255,7 +261,7 @@ class Network {
                                              dh.data(),
                                              dc.data(),
                                              dhidden.data()};
-      Recurrence<Machine, Cell, Operand, projected> recurrence(*machine_, k, operands(l, d));
+      Of<Cell, projected> recurrence(*machine_, k, operands(l, d), persistent_);
       recurrence.backward(gradients, part(wanted.dh0, l, d, R), part(wanted.dc0, l, d, H));
       const auto w = rnnfast::weights(spec_, wanted.dparameters, l, d);
       const WeightGradients dw{w.w_ih, w.w_hh, w.b_ih, w.b_hh, w.w_hr};
@@ -293,6 +299,7 @@ class Network {
   Inputs in_;
   bool record_;
   uint64_t seed_;
+  bool persistent_;
   index bytes_ = 0;
   Buffer<Operand> weights_;
   std::vector<Layer> layers_;

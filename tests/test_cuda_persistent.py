@@ -1,0 +1,157 @@
+"""Layers with ``device="cuda"`` whose steps are all in one kernel.
+
+On the emulator every thread of a cluster runs the kernel's own code, warps take turns by chance and
+what blocks push to each other arrives late; a deadlock is an error. It holds two clusters at once,
+so that small batches are several slices of several tiles.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rnnfast
+from cases import Call, assert_equal, build, draw_call, outcome, pair, twin
+from rnnfast import reference
+from test_bfloat16 import distance
+from test_cuda import machine  # noqa: F401
+
+VARIANTS = ["rnn-tanh", "lstm", "gru"]
+
+TOLERANCES = {"bfloat16": 0.015, "tf32": 1e-3}
+"""Of distances from the exact result, relative to its norm."""
+
+BESIDE_STEPS = {"bfloat16": 2e-3, "tf32": 1e-3}
+"""The same sums in another order, whose rounded states may differ now and then; and products of
+bfloat16 halves beside those of the tensor cores' TF32, or of the emulator's float32."""
+
+SIZES = [
+    (1, 1),
+    (5, 9),
+    (33, 19),
+    (128, 17),
+    (130, 3),
+    (200, 37),
+    (256, 9),
+    (300, 17),
+    (512, 1),
+]
+"""Units and sequences: on and off the borders of blocks and tiles."""
+
+
+@pytest.fixture(params=["bfloat16", "tf32"])
+def compute(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def layers(compute: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Make one layer twice: with persistent kernels, and with one kernel a step."""
+
+    def make(variant: str, *sizes: int, **options: Any) -> tuple[Any, Any]:
+        options = {"compute": compute, "device": "cuda"} | options
+        seed = int(rng.integers(2**32))
+        made = []
+        for persistent in "10":
+            monkeypatch.setenv("RNNFAST_CUDA_PERSISTENT", persistent)
+            own = np.random.default_rng(seed)  # which draws the dropout too
+            made.append(build(rnnfast, variant, *sizes, **options, rng=own))
+        return made[0], made[1]
+
+    return make
+
+
+def check(layers: tuple[Any, Any], call: Call) -> None:
+    persistent, steps = layers
+    exact = outcome(twin(reference, steps, np.float64), call)
+    by_step = outcome(steps, call)
+    ours = outcome(persistent, call)
+    for name, v in ours.items():
+        assert distance(v, exact[name]) < TOLERANCES[steps.compute], name
+        assert distance(v, by_step[name]) < BESIDE_STEPS[steps.compute], name
+
+
+@pytest.mark.parametrize(("hidden", "B"), SIZES)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_against_reference(
+    variant: str, hidden: int, B: int, layers: Any, rng: np.random.Generator
+) -> None:
+    made = layers(variant, 9, hidden, bidirectional=hidden < 200)
+    check(made, draw_call(rng, made[0], T=4, B=B, lengths=True, reset=True))
+
+
+@pytest.mark.parametrize("T", [1, 2, 3, 8])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_several_lengths(variant: str, T: int, layers: Any, rng: np.random.Generator) -> None:
+    made = layers(variant, 3, 140, bias=T > 1)
+    check(made, draw_call(rng, made[0], T=T, B=10, state=T > 2))
+
+
+@pytest.mark.parametrize("nonlinearity", ["relu", "sigmoid", "identity"])
+def test_nonlinearities(nonlinearity: str, layers: Any, rng: np.random.Generator) -> None:
+    made = layers(f"rnn-{nonlinearity}", 3, 70)
+    check(made, draw_call(rng, made[0], T=4, B=5, lengths=True))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_layers_dropout_and_tokens(variant: str, layers: Any, rng: np.random.Generator) -> None:
+    persistent, steps = layers(variant, 7, 40, 3, dropout=0.5, batch_first=True)
+    call = draw_call(rng, steps, T=5, B=6, tokens=True, reset=True)
+    by_step = outcome(steps, call)
+    for name, v in outcome(persistent, call).items():
+        assert distance(v, by_step[name]) < BESIDE_STEPS[steps.compute], name
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_repeats_are_equal_bit_for_bit(variant: str, layers: Any, rng: np.random.Generator) -> None:
+    persistent, _ = layers(variant, 4, 300)
+    call = draw_call(rng, persistent, T=3, B=12, reset=True)
+    expected = outcome(persistent, call)
+    for _ in range(2):
+        assert_equal(outcome(persistent, call), expected)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_inference_is_the_forward_of_training(
+    variant: str, layers: Any, rng: np.random.Generator
+) -> None:
+    persistent, _ = layers(variant, 4, 150, 2)
+    call = draw_call(rng, persistent, T=4, B=9, lengths=True, reset=True)
+    y, state, _ = persistent.forward(*call.arguments)
+    found, found_state = persistent(*call.arguments)
+    np.testing.assert_array_equal(found, y)
+    for ours, theirs in zip(pair(found_state), pair(state), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_sequences_do_not_touch(variant: str, layers: Any, rng: np.random.Generator) -> None:
+    persistent, _ = layers(variant, 4, 150)
+    call = draw_call(rng, persistent, T=5, B=7)
+    expected = outcome(persistent, call)
+    call.x[2, 3] = np.nan
+    call.dy[1, 3] = np.nan
+    found = outcome(persistent, call)
+    others = [0, 1, 2, 4, 5, 6]
+    assert np.isnan(found["y"][2:, 3]).any()
+    np.testing.assert_array_equal(found["y"][:, others], expected["y"][:, others])
+    np.testing.assert_array_equal(found["dx"][:, others], expected["dx"][:, others])
+
+
+@pytest.mark.parametrize(
+    ("variant", "hidden", "options"),
+    [
+        ("lstm-proj", 40, {}),
+        ("gru-before", 40, {}),
+        ("lstm", 513, {}),
+        ("gru", 40, {"compute": "float32"}),
+    ],
+)
+def test_what_is_done_in_steps(
+    variant: str, hidden: int, options: Any, layers: Any, rng: np.random.Generator
+) -> None:
+    made = layers(variant, 3, hidden, **options)
+    call = draw_call(rng, made[0], T=3, B=2)
+    assert_equal(*(outcome(layer, call) for layer in made))
