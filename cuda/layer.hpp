@@ -67,7 +67,8 @@ class MachineLayer {
           own_.text("num_threads is given, expected None where the CPU is not used"));
   }
   py::tuple run(const Call& call) {
-    if (is_there(call.x)) return Placed<Machine>(own_).forward(call);
+    if (const auto x = source_of(own_.text("x"), call.x))
+      return Placed<Machine>(own_).forward(call, *x);
     return Carried<Machine>(own_).forward(call);
   }
 

@@ -22,12 +22,12 @@ class Placed {
  public:
   explicit Placed(Common<Machine>& own) : own_(own) {}
 
-  py::tuple forward(const Call& call) {
-    expect_there<Machine>(own_.text("x"), call.x);
-    const auto stream = lasting(stream_of(own_.text("x"), call.x));
+  py::tuple forward(const Call& call, const Source& x) {
+    expect_device<Machine>(x);
+    const auto stream = lasting(x.stream);
     const Lease lease(own_.pool, stream ? &*stream : nullptr, own_.memory);
     Machine& machine = *lease;
-    const Given given = read(machine, call);
+    const Given given = read(machine, call, x);
     const Extent& e = given.extent;
     auto tape = new_tape(machine, given, call.seed);
     auto y = std::make_unique<PyArray>(machine, own_.y_shape(e, call.is_step));
@@ -60,15 +60,18 @@ class Placed {
           own_.text("out is given, expected None where the parameters are on the GPU"));
     const StateObjects of_state = state_objects(own_.spec, "dstate", dstate);
     const py::handle state = of_state.h ? of_state.h : of_state.c;
-    const py::handle some = dy.is_none() ? state : dy;
-    if (some) expect_there<Machine>(own_.text(dy.is_none() ? "dstate" : "dy"), some);
-    const auto known = some ? lasting(stream_of(own_.text("dy"), some)) : std::nullopt;
+    std::optional<Source> first;
+    if (!dy.is_none())
+      first = expect_there<Machine>(own_.text("dy"), dy);
+    else if (state)
+      first = expect_there<Machine>(own_.text("dstate"), state);
+    const auto known = first ? lasting(first->stream) : std::nullopt;
     const Stream stream = known.value_or(tape.stream);
     const Lease lease(own_.pool, &stream, own_.memory);
     Machine& machine = *lease;
     Cotangents given;
     if (tape.parameters_there) given.parameters = read_parameters(machine, parameters);
-    if (!dy.is_none()) given.y = read_dy(machine, dy, e);
+    if (!dy.is_none()) given.y = read_dy(machine, *first, e);
     given.last = read_state(machine, e, "dstate", dstate);
     std::unique_ptr<PyArray> dx, d;
     if (input_gradient) dx = std::make_unique<PyArray>(machine, e.shape(own_.spec.input));
@@ -155,20 +158,21 @@ class Placed {
     const float* values;             // in the CPU's memory
   };
 
-  Given read(Machine& machine, const Call& call) const {
-    const View x = read_x(machine, call.x);
+  Given read(Machine& machine, const Call& call, const Source& source) const {
+    const View x = read_x(machine, source);
     const Extent e =
         call.is_step ? step_extent(own_.spec, x.shadow()) : input_extent(own_.spec, x.shadow());
+    const auto reset = source_of(own_.text("reset"), call.reset);
     Given given{x,
                 e,
                 call.is_step,
                 read_state(machine, e, "state", call.state),
-                Boundaries(read_sequences(call, e)),
+                Boundaries(read_sequences(e, call.lengths, reset ? py::none() : call.reset)),
                 {},
                 own_.own_packed(call.packed),
                 {},
                 nullptr};
-    if (is_there(call.reset)) given.reset = read_reset(machine, call.reset, e);
+    if (reset) given.reset = read_reset(machine, *reset, e);
     if (given.packed) return given;
     if (is_there(call.parameters))
       given.parameters = read_parameters(machine, call.parameters);
@@ -224,8 +228,8 @@ class Placed {
     return state;
   }
 
-  View read_x(Machine& machine, py::handle object) const {
-    View x = read_view(own_.text("x"), object, machine);
+  View read_x(Machine& machine, const Source& source) const {
+    View x = read_view(source, machine);
     if (!x.is_integer()) x.expect_type("<f4", "float32, or int32 or int64 for tokens");
     return x;
   }
@@ -241,19 +245,20 @@ class Placed {
     return view;
   }
 
-  View read_reset(Machine& machine, py::handle object, const Extent& e) const {
-    View view = read_view(own_.text("reset"), object, machine);
+  View read_reset(Machine& machine, const Source& source, const Extent& e) const {
+    expect_device<Machine>(source);
+    View view = read_view(source, machine);
     view.expect_type("|b1", "bool");
     expect_shape(own_.name(), "reset", view.shadow(), e.shape(-1),
                  e.batch_first ? "(B, T)" : "(T, B)");
     return view;
   }
 
-  rnnfast::Sequences read_sequences(const Call& call, const Extent& e) const {
-    if (is_there(call.lengths))
+  rnnfast::Sequences read_sequences(const Extent& e, py::handle lengths, py::handle reset) const {
+    if (is_there(lengths))
       throw py::value_error(
           own_.text("lengths is on the GPU, expected the CPU's memory, where it can be checked"));
-    return as_sequences(own_.spec, e, call.lengths, is_there(call.reset) ? py::none() : call.reset);
+    return as_sequences(own_.spec, e, lengths, reset);
   }
 
   void place_x(Machine& machine, Arguments& all, const Given& given) {
@@ -321,8 +326,8 @@ class Placed {
       if (view.stream == stream_of_the_thread) view.stream.reset();
   }
 
-  View read_dy(Machine& machine, py::handle object, const Extent& e) const {
-    View dy = read_view(own_.text("dy"), object, machine);
+  View read_dy(Machine& machine, const Source& source, const Extent& e) const {
+    View dy = read_view(source, machine);
     dy.expect_type("<f4", "float32");
     expect_shape(own_.name(), "dy", dy.shadow(), e.shape(own_.spec.width()), "the shape of y");
     return dy;

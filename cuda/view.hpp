@@ -98,8 +98,7 @@ inline View read_interface(std::string name, const py::dict& d) {
   return view;
 }
 
-inline View of_interface(const std::string& name, py::handle object) {
-  const py::object interface = object.attr(interface_name);
+inline View of_interface(const std::string& name, py::handle object, const py::object& interface) {
   try {
     View view = read_interface(name, interface);
     view.owner = py::reinterpret_borrow<py::object>(object);
@@ -153,43 +152,62 @@ inline std::optional<Stream> stream_of_tensor(py::handle object) {
   return stream ? stream : default_stream;
 }
 
-}  // namespace views
-
-// Whether an object is an array in a device's memory.
-inline bool is_there(py::handle object) {
-  if (object.is_none() || py::isinstance<py::array>(object)) return false;
-  if (views::has(object, views::interface_name)) return true;
-  if (!views::has(object, "__dlpack_device__")) return false;
+// Whether DLPack tells of an array in a device's memory.
+inline bool dlpack_is_there(py::handle object) {
+  if (!has(object, "__dlpack_device__")) return false;
   const auto type = object.attr("__dlpack_device__")().cast<py::tuple>()[0].cast<int32_t>();
   return type == dlpack::cuda_device || type == dlpack::managed_device;
 }
 
+// The array interface, which may be dear to ask for; null where there is none.
+inline py::object interface_of(py::handle object) {
+  if (PyType_Check(object.ptr())) return {};
+  return py::getattr(object, interface_name, py::object());
+}
+
 // The stream on which an array is made ready, if that can be told.
-inline std::optional<Stream> stream_of(const std::string& name, py::handle object) {
-  if (!views::has(object, views::interface_name)) return {};
-  const py::dict d = object.attr(views::interface_name);
-  if (d.contains("stream") && !d["stream"].is_none()) return views::as_stream(name, d["stream"]);
-  if (const auto stream = views::stream_of_tensor(object)) return stream;
-  if (views::has(object, "__dlpack__")) return {};  // which waits for what is not told
+inline std::optional<Stream> stream_of(const std::string& name, py::handle object,
+                                       const py::dict& d) {
+  if (d.contains("stream") && !d["stream"].is_none()) return as_stream(name, d["stream"]);
+  if (const auto stream = stream_of_tensor(object)) return stream;
+  if (has(object, "__dlpack__")) return {};  // which waits for what is not told
   return default_stream;
 }
 
-// Whose memory an array is; negative: no GPU's.
-template <class Machine>
-int device_of(const std::string& name, py::handle object) {
-  if (!views::has(object, views::interface_name))
-    return object.attr("__dlpack_device__")().cast<py::tuple>()[1].cast<int>();
-  const View view = views::of_interface(name, object);
-  return view.count() ? Machine::device_of(view.data) : Machine::device_used;
+}  // namespace views
+
+// An array in a device's memory, before it is known what uses it.
+struct Source {
+  std::string name;
+  py::object object;
+  std::optional<View> view;      // none where DLPack alone tells of it
+  std::optional<Stream> stream;  // as View::stream
+};
+
+// None if an object is no such array.
+inline std::optional<Source> source_of(const std::string& name, py::handle given) {
+  if (!given || given.is_none() || py::isinstance<py::array>(given)) return {};
+  Source source{name, py::reinterpret_borrow<py::object>(given), {}, {}};
+  if (const auto interface = views::interface_of(given)) {
+    source.view = views::of_interface(name, given, interface);
+    source.stream = views::stream_of(name, given, interface);
+    return source;
+  }
+  if (!views::dlpack_is_there(given)) return {};
+  return source;
 }
+
+inline bool is_there(py::handle object) { return source_of("an array", object).has_value(); }
 
 // ValueError unless an array is in the machine's memory.
 template <class Machine>
-void expect_there(const std::string& name, py::handle object) {
-  if (!is_there(object))
-    throw py::value_error(name + " is a " + type_name(object) +
-                          " in the CPU's memory, expected an array on the GPU, as x is");
-  const int device = device_of<Machine>(name, object);
+void expect_device(const Source& source) {
+  const auto& [name, object, view, stream] = source;
+  int device = Machine::device_used;
+  if (!view)
+    device = object.attr("__dlpack_device__")().cast<py::tuple>()[1].cast<int>();
+  else if (view->count())
+    device = Machine::device_of(view->data);
   if (device < 0)
     throw py::value_error(name + " says it is on a GPU, but no GPU has memory at its address");
   if (device != Machine::device_used)
@@ -197,23 +215,35 @@ void expect_there(const std::string& name, py::handle object) {
                           std::to_string(Machine::device_used) + ", the first that CUDA shows");
 }
 
+template <class Machine>
+Source expect_there(const std::string& name, py::handle object) {
+  auto source = source_of(name, object);
+  if (!source)
+    throw py::value_error(name + " is a " + type_name(object) +
+                          " in the CPU's memory, expected an array on the GPU, as x is");
+  expect_device<Machine>(*source);
+  return *std::move(source);
+}
+
 // An array, ready on the stream that the machine uses.
 template <class Machine>
-View read_view(const std::string& name, py::handle object, const Machine& machine) {
-  expect_there<Machine>(name, object);
+View read_view(const Source& source, const Machine& machine) {
   View view;
-  const auto stream = stream_of(name, object);
-  if (stream) {
-    view = views::of_interface(name, object);
-    Machine::order(*stream, machine.stream());
-    view.stream = stream;
+  if (source.stream) {
+    view = *source.view;
+    Machine::order(*source.stream, machine.stream());
+    view.stream = source.stream;
   } else {
-    view = views::of_dlpack(name, object, machine.stream());
+    view = views::of_dlpack(source.name, source.object, machine.stream());
   }
   const index size = views::size_of(view.type);
   if (size && reinterpret_cast<uintptr_t>(view.data) % size)
-    throw py::value_error(name + " is not aligned to its elements");
+    throw py::value_error(source.name + " is not aligned to its elements");
   return view;
+}
+template <class Machine>
+View read_view(const std::string& name, py::handle object, const Machine& machine) {
+  return read_view(expect_there<Machine>(name, object), machine);
 }
 
 // Once all is queued that reads an array: it is freed after that.

@@ -98,6 +98,17 @@ class Exposed:
         }
 
 
+class Asked(Exposed):
+    """Counts how often it is asked for its interface, which other libraries make anew each time."""
+
+    times = 0
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__cuda_array_interface__":
+            self.times += 1
+        return super().__getattribute__(name)
+
+
 class _Tensor(ctypes.Structure):
     _fields_ = [
         ("data", ctypes.c_void_p),
@@ -235,6 +246,16 @@ def test_steps(variant: str, rng: np.random.Generator) -> None:
         np.testing.assert_array_equal(np.asarray(found), y)
     tokens = np.array([1, 4, 0])
     np.testing.assert_array_equal(np.asarray(layer.step(Exposed(tokens))[0]), layer.step(tokens)[0])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_arrays_are_asked_once(variant: str, rng: np.random.Generator) -> None:
+    layer = build(rnnfast, variant, 5, 6, device="cuda", rng=rng)
+    call = draw_call(rng, layer, T=4, B=3, reset=True)
+    given = exposed(call, Asked)
+    outcome(layer, given)
+    arrays = [given.x, *pair(given.state), given.reset, given.dy, *pair(given.dstate)]
+    assert [v.times for v in arrays] == [1] * len(arrays)
 
 
 def test_what_comes_from_another_stream_is_waited_for(
