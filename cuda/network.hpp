@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../cpp/network/spec.hpp"
+#include "persistent/plan.hpp"
 #include "recurrence.hpp"
 
 namespace rnnfast::cuda {
@@ -73,7 +74,7 @@ class Network {
         layer.y = keep<float>(rows() * spec_.width());
         y = layer.y.data();
       }
-      for (int d = 0; d < spec_.directions; ++d) run(layer, l, d, y, out);
+      run(layer, l, y, out);
       if (l + 1 < spec_.layers) x = dropped(l, y);
       if (!record_) layers_.clear();  // whose y has been read
       layers_.push_back(std::move(layer));
@@ -90,7 +91,7 @@ class Network {
         next = machine_->template make<float>(rows() * spec_.layer_input(l));
         dx = next.data();
       }
-      for (int d = 0; d < spec_.directions; ++d) run_back(l, d, dy, dx, given, wanted);
+      run_back(l, dy, dx, given, wanted);
       if (l) {
         dy = dropped(l - 1, dx);
         held = std::move(next);
@@ -126,6 +127,7 @@ class Network {
   };
 
   index B() const { return in_.batch; }
+  Batches batches() const { return {spec_.directions, spec_.hidden, in_.batch}; }
   index rows() const { return in_.steps * in_.batch; }
   Sequences sequences(bool reverse) const {
     return {in_.steps, in_.batch, in_.lengths, in_.reset, reverse};
@@ -183,14 +185,22 @@ class Network {
     }
   }
 
+  // Whether forward needs no more of a track than the gates.
+  template <class Cell, bool projected>
+  bool runs_without_track() const {
+    if constexpr (may_persist<Cell, projected>)
+      return persistent_ &&
+             visit_persistent<PersistentForward, Cell, Operand>(*machine_, batches(), [](auto&) {});
+    return false;
+  }
+
   template <class Cell, bool projected>
   Direction make_direction(index l, int d, float* y, const Outputs& out) {
     const index N = rows(), H = spec_.hidden, R = spec_.output();
     const auto w = rnnfast::weights(spec_, in_.parameters, l, d);
     Direction own;
     own.gates = keep<float>(N * Cell::gates * H);
-    if (record_ || !persistent_ ||
-        !Of<Cell, projected>::forward_keeps_nothing(*machine_, spec_, B())) {
+    if (record_ || !runs_without_track<Cell, projected>()) {
       own.h = keep<float>(N * R);
       own.u = keep<float>(B() * Cell::gates * H);
       if (Cell::has_cell_state) own.c = keep<float>(N * H);
@@ -216,21 +226,33 @@ class Network {
     return own;
   }
 
-  void run(Layer& layer, index l, int d, float* y, const Outputs& out) {
+  void run(Layer& layer, index l, float* y, const Outputs& out) {
     with_cell(spec_, [&]<class Cell, bool projected>(Cell, std::bool_constant<projected>) {
-      layer.directions.push_back(make_direction<Cell, projected>(l, d, y, out));
-      const auto& k = layer.directions.back().track;
-      const index GH = Cell::gates * spec_.hidden, I = k.shape.input;
-      const auto w = operands(l, d);
-      if (layer.x)
-        machine_->multiply(Product<Operand>{{layer.x, rows(), I, I},
-                                            Matrix<const Operand>{w.ih, GH, I, I}.t(),
-                                            {k.gates, rows(), GH, GH}});
-      else
-        gather(k, rnnfast::weights(spec_, in_.parameters, l, d).w_ih, GH);
-      Of<Cell, projected>(*machine_, k, w, persistent_)
-          .forward(part(in_.h0, l, d, spec_.output()), part(in_.c0, l, d, spec_.hidden));
+      std::vector<ForwardSide<Operand>> sides;
+      for (int d = 0; d < spec_.directions; ++d) {
+        layer.directions.push_back(make_direction<Cell, projected>(l, d, y, out));
+        const auto& k = layer.directions.back().track;
+        multiply_input(layer, l, d);
+        sides.push_back({k, operands(l, d).hh, part(in_.h0, l, d, spec_.output()),
+                         part(in_.c0, l, d, spec_.hidden)});
+      }
+      if constexpr (may_persist<Cell, projected>)
+        if (persistent_ &&
+            run_persistent<PersistentForward, Cell, Operand>(*machine_, batches(), sides))
+          return;
+      for (int d = 0; d < spec_.directions; ++d)
+        Of<Cell, projected>(*machine_, sides[d].k, operands(l, d))
+            .forward(sides[d].h0, sides[d].c0);
     });
+  }
+
+  void multiply_input(const Layer& layer, index l, int d) {
+    const auto& k = layer.directions[d].track;
+    const index I = k.shape.input, GH = spec_.traits().gates * spec_.hidden;
+    if (!layer.x) return gather(k, rnnfast::weights(spec_, in_.parameters, l, d).w_ih, GH);
+    machine_->multiply(Product<Operand>{{layer.x, rows(), I, I},
+                                        Matrix<const Operand>{operands(l, d).ih, GH, I, I}.t(),
+                                        {k.gates, rows(), GH, GH}});
   }
 
   void gather(const Track<Operand>& k, const float* w_ih, index GH) {
@@ -240,39 +262,78 @@ class Network {
     machine_->run(Gather{sequences(false), GH, in_.tokens, columns.data(), k.gates});
   }
 
-  void run_back(index l, int d, const float* dy, float* dx, const OutputGradients& given,
+  // Gradients of a direction while BPTT runs.
+  struct Gradients {
+    Buffer<Operand> da, du, dprojected;
+    Buffer<float> dh, dc, dhidden;
+    GradientTrack<Operand> track;
+  };
+
+  template <class Cell, bool projected>
+  Gradients make_gradients(index l, int d, const float* dy, const OutputGradients& given) {
+    const index N = rows(), H = spec_.hidden, R = spec_.output(), GH = Cell::gates * H;
+    Gradients own;
+    own.da = machine_->template make<Operand>(N * GH);
+    if (Cell::state_gates_differ) own.du = machine_->template make<Operand>(N * GH);
+    if (projected) own.dprojected = machine_->template make<Operand>(N * R);
+    own.dh = carried(part(given.dh_last, l, d, R), R);
+    own.dc = carried(part(given.dc_last, l, d, H), Cell::has_cell_state ? H : 0);
+    own.dhidden = machine_->template make<float>(projected || Cell::splits ? B() * H : 0);
+    own.track = {dy ? dy + d * R : nullptr,
+                 spec_.width(),
+                 own.da.data(),
+                 Cell::state_gates_differ ? own.du.data() : own.da.data(),
+                 own.dprojected.data(),
+                 own.dh.data(),
+                 own.dc.data(),
+                 own.dhidden.data()};
+    return own;
+  }
+
+  void run_back(index l, const float* dy, float* dx, const OutputGradients& given,
                 const InputGradients& wanted) {
     with_cell(spec_, [&]<class Cell, bool projected>(Cell, std::bool_constant<projected>) {
-      const index N = rows(), H = spec_.hidden, R = spec_.output(), GH = Cell::gates * H;
-      const Layer& layer = layers_[l];
-      const auto& k = layer.directions[d].track;
-      const auto da = machine_->template make<Operand>(N * GH);
-      Buffer<Operand> du, dprojected;
-      if (Cell::state_gates_differ) du = machine_->template make<Operand>(N * GH);
-      if (projected) dprojected = machine_->template make<Operand>(N * R);
-      const auto dh = carried(part(given.dh_last, l, d, R), R);
-      const auto dc = carried(part(given.dc_last, l, d, H), Cell::has_cell_state ? H : 0);
-      const auto dhidden = machine_->template make<float>(projected || Cell::splits ? B() * H : 0);
-      const GradientTrack<Operand> gradients{dy ? dy + d * R : nullptr,
-                                             spec_.width(),
-                                             da.data(),
-                                             Cell::state_gates_differ ? du.data() : da.data(),
-                                             dprojected.data(),
-                                             dh.data(),
-                                             dc.data(),
-                                             dhidden.data()};
-      Of<Cell, projected> recurrence(*machine_, k, operands(l, d), persistent_);
-      recurrence.backward(gradients, part(wanted.dh0, l, d, R), part(wanted.dc0, l, d, H));
-      const auto w = rnnfast::weights(spec_, wanted.dparameters, l, d);
-      const WeightGradients dw{w.w_ih, w.w_hh, w.b_ih, w.b_hh, w.w_hr};
-      if (layer.x) {
-        recurrence.weight_gradients(gradients, {layer.x, N, k.shape.input, k.shape.input}, dw);
-      } else {
-        recurrence.state_weight_gradients(gradients, dw);
-        scatter(gradients.da, GH, w.w_ih);
+      std::vector<Gradients> gradients;
+      std::vector<BackwardSide<Operand>> sides;
+      for (int d = 0; d < spec_.directions; ++d) {
+        gradients.push_back(make_gradients<Cell, projected>(l, d, dy, given));
+        sides.push_back({layers_[l].directions[d].track, operands(l, d).hh, gradients[d].track,
+                         part(wanted.dh0, l, d, spec_.output()),
+                         part(wanted.dc0, l, d, spec_.hidden)});
       }
-      if (dx) recurrence.input_gradient(gradients, dx, d > 0);
+      walk_back<Cell, projected>(l, sides);
+      for (int d = 0; d < spec_.directions; ++d)
+        leave_gradients<Cell, projected>(l, d, gradients[d].track, dx, wanted);
     });
+  }
+
+  template <class Cell, bool projected>
+  void walk_back(index l, const std::vector<BackwardSide<Operand>>& sides) {
+    if constexpr (may_persist<Cell, projected>)
+      if (persistent_ &&
+          run_persistent<PersistentBackward, Cell, Operand>(*machine_, batches(), sides))
+        return;
+    for (int d = 0; d < spec_.directions; ++d)
+      Of<Cell, projected>(*machine_, sides[d].k, operands(l, d))
+          .backward(sides[d].d, sides[d].dh0, sides[d].dc0);
+  }
+
+  // Of parameters and input.
+  template <class Cell, bool projected>
+  void leave_gradients(index l, int d, const GradientTrack<Operand>& gradients, float* dx,
+                       const InputGradients& wanted) {
+    const Layer& layer = layers_[l];
+    const auto& k = layer.directions[d].track;
+    Of<Cell, projected> recurrence(*machine_, k, operands(l, d));
+    const auto w = rnnfast::weights(spec_, wanted.dparameters, l, d);
+    const WeightGradients dw{w.w_ih, w.w_hh, w.b_ih, w.b_hh, w.w_hr};
+    if (layer.x) {
+      recurrence.weight_gradients(gradients, {layer.x, rows(), k.shape.input, k.shape.input}, dw);
+    } else {
+      recurrence.state_weight_gradients(gradients, dw);
+      scatter(gradients.da, Cell::gates * spec_.hidden, w.w_ih);
+    }
+    if (dx) recurrence.input_gradient(gradients, dx, d > 0);
   }
 
   // A gradient of the last state as BPTT carries it on.

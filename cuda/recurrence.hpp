@@ -6,7 +6,6 @@
 
 #include "kernels.hpp"
 #include "machine.hpp"
-#include "persistent/plan.hpp"
 
 namespace rnnfast::cuda {
 
@@ -24,31 +23,17 @@ struct WeightGradients {
 template <class Machine, class Cell, class Operand, bool projected>
 class Recurrence {
  public:
-  // `persistent`: whether all steps are one kernel where there is one for the layer.
-  Recurrence(Machine& machine, const Track<Operand>& track, const Weights<Operand>& weights,
-             bool persistent)
-      : machine_(machine), k_(track), w_(weights), persistent_(persistent) {}
-
-  // Whether forward runs without what BPTT reads of the track and u.
-  static bool forward_keeps_nothing(Machine& machine, const Spec& spec, index batch) {
-    if constexpr (may_persist<Cell, projected>)
-      return visit_persistent<PersistentForward, Cell, Operand>(machine, spec.hidden, batch,
-                                                                [](auto&) {});
-    return false;
-  }
+  Recurrence(Machine& machine, const Track<Operand>& track, const Weights<Operand>& weights)
+      : machine_(machine), k_(track), w_(weights) {}
 
   // From the gates of the input in k.gates to y and the last state.
   void forward(const float* h0, const float* c0) {
-    if (all_steps<PersistentForward>([&](auto& kernel) { kernel.h0 = h0, kernel.c0 = c0; })) return;
     machine_.run(Enter<Operand>{k_, h0, c0, at(0)});
     machine_.repeat(steps(), [&](index s) { step(at(s), after(s)); });
   }
 
   // From d.dh and d.dc, the gradient of the last state, to d.da, d.du and that of the initial one.
   void backward(const GradientTrack<Operand>& d, float* dh0, float* dc0) {
-    if (all_steps<PersistentBackward>(
-            [&](auto& kernel) { kernel.d = d, kernel.dh0 = dh0, kernel.dc0 = dc0; }))
-      return;
     machine_.repeat(steps(), [&](index n) {
       const index s = steps() - 1 - n;
       step_back(d, at(s), after(s));
@@ -118,23 +103,6 @@ class Recurrence {
     return all;
   }
 
-  // Runs a persistent kernel with what `complete` adds to it; false where there is none.
-  template <template <class> class Kernel, class Complete>
-  bool all_steps(Complete complete) {
-    if constexpr (may_persist<Cell, projected>)
-      return persistent_ &&
-             visit_persistent<Kernel, Cell, Operand>(machine_, H(), B(), [&](auto& kernel) {
-               using Pack = typename std::remove_reference_t<decltype(kernel)>::Pack;
-               const auto packed = machine_.template make<Eight>(Pack::count(kernel.blocks));
-               machine_.run(Pack{H(), kernel.blocks, w_.hh, packed.data()});
-               kernel.k = k_;
-               kernel.weights = packed.data();
-               complete(kernel);
-               machine_.run_clusters(kernel);
-             });
-    return false;
-  }
-
   // Formulas: rnnfast.reference; every product gives one row for each sequence.
   void step(index t, index next) {
     const StepKernel<Cell, Operand> at_t{k_, t, next};
@@ -195,7 +163,6 @@ class Recurrence {
   Machine& machine_;
   Track<Operand> k_;
   Weights<Operand> w_;
-  bool persistent_;
 };
 
 }  // namespace rnnfast::cuda

@@ -9,12 +9,18 @@
 
 namespace rnnfast::cuda {
 
+template <class Operand>
+struct BackwardSide {
+  Track<Operand> k;
+  const Operand* w_hh;  // (G·H, H)
+  GradientTrack<Operand> d;
+  float *dh0, *dc0;
+};
+
 // From d.dh and d.dc, the gradient of the last state, to d.da, d.du and that of the initial one.
 template <class G>
-struct PersistentBackward : Persistent<G> {
+struct PersistentBackward : Persistent<G, BackwardSide<typename G::Operand>> {
   using Pack = PackWeights<G, true>;
-  GradientTrack<typename G::Operand> d;
-  float *dh0, *dc0;
 
   struct Shared {
     [[no_unique_address]] LowWeights<G> low;
@@ -28,22 +34,23 @@ struct PersistentBackward : Persistent<G> {
 };
 
 template <class G, class Block>
-class BackwardThread : PersistentThread<G, Block> {
-  using Base = PersistentThread<G, Block>;
+class BackwardThread : PersistentThread<G, BackwardSide<typename G::Operand>, Block> {
+  using Base = PersistentThread<G, BackwardSide<typename G::Operand>, Block>;
   using Cell = typename Base::Cell;
   using Operand = typename Base::Operand;
   using Place = typename Base::Place;
-  using Base::block_, Base::blocks_, Base::columns_, Base::first_unit_, Base::H_, Base::k_;
+  using Base::block_, Base::blocks_, Base::columns_, Base::first_unit_, Base::H_, Base::k_,
+      Base::side_;
   static constexpr int gates = Base::gates, cells = G::cells, cells_of_tile = cells / G::tiles;
   static constexpr int chains = chains_of<G>(G::bands_back);
 
  public:
   RNNFAST_BLOCK BackwardThread(const PersistentBackward<G>& kernel, Block& block)
       : Base(kernel, block),
-        d_(kernel.d),
+        d_(this->side_.d),
         shared_(*block.template shared<typename PersistentBackward<G>::Shared>()) {}
 
-  RNNFAST_BLOCK void run(float* dh0, float* dc0) {
+  RNNFAST_BLOCK void run() {
     const index steps = k_.sequences.steps;
     const int bytes = blocks_ * tiles() * sums_of_tile<G> * static_cast<int>(sizeof(float));
     this->load(parts_, shared_.low);
@@ -62,7 +69,7 @@ class BackwardThread : PersistentThread<G, Block> {
     }
     this->await(shared_.full, steps, steps, bytes);
     receive(steps % 2);
-    leave(dh0, dc0);
+    leave();
     block_.sync_cluster();
   }
 
@@ -162,14 +169,14 @@ class BackwardThread : PersistentThread<G, Block> {
     block_.push(to, &shared_.sums[parity][block_.rank()][tile][word], four, &shared_.full[parity]);
   }
 
-  RNNFAST_BLOCK void leave(float* dh0, float* dc0) const {
+  RNNFAST_BLOCK void leave() const {
     const index first = k_.sequences.at(0);
     unrolled<cells>([&](int i) {
       const auto at = this->place(cell_backward<G>(block_.thread(), i));
       if (!at.there) return;
       const bool forgotten = k_.sequences.fresh(first, at.b);
-      dh0[at.state] = forgotten ? 0.0f : dh_[i];
-      if (Cell::has_cell_state) dc0[at.state] = forgotten ? 0.0f : dc_[i];
+      side_.dh0[at.state] = forgotten ? 0.0f : dh_[i];
+      if (Cell::has_cell_state) side_.dc0[at.state] = forgotten ? 0.0f : dc_[i];
     });
   }
 
@@ -184,7 +191,7 @@ class BackwardThread : PersistentThread<G, Block> {
 template <class G>
 template <class Block>
 RNNFAST_BLOCK void PersistentBackward<G>::operator()(Block& block) const {
-  BackwardThread<G, Block>(*this, block).run(dh0, dc0);
+  BackwardThread<G, Block>(*this, block).run();
 }
 
 }  // namespace rnnfast::cuda

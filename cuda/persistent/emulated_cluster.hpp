@@ -6,10 +6,12 @@
 
 #include <ucontext.h>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -194,7 +196,15 @@ class EmulatedCluster {
  private:
   // Shared memory begins as NaNs.
   EmulatedCluster(int blocks, size_t bytes, index number, uint32_t seed)
-      : number_(number), random_(seed), memories_(blocks), warps_(blocks * block_warps) {
+      : number_(number),
+        random_(seed),
+        memories_(blocks),
+        warps_(blocks * block_warps),
+        order_(warps_.size()) {
+    std::iota(order_.begin(), order_.end(), size_t{0});
+    std::shuffle(order_.begin(), order_.end(), random_);
+    late_ = random_() % 4 == 0;
+    patience_ = random_() % 2 ? 10 : 10000;
     for (Memory& memory : memories_) {
       const size_t count = (bytes + sizeof(Eight) - 1) / sizeof(Eight);
       memory.shared = std::make_unique<Eight[]>(count);
@@ -212,7 +222,9 @@ class EmulatedCluster {
         deliver();
       else
         fail("all threads wait");
-      while (!pushes_.empty() && random_() % 4) deliver();
+      if (!late_)
+        for (size_t n = random_() % (2 * pushes_.size() + 1); n > 0 && !pushes_.empty(); --n)
+          deliver();
       if (!failure_.empty()) throw std::logic_error("emulated cluster: " + failure_);
     }
     for (const Memory& memory : memories_)
@@ -238,13 +250,12 @@ class EmulatedCluster {
     cluster.warps_[n / 32].threads[n % 32].done = true;
   }
 
+  // The first one in an order that changes by chance: the last ones are far behind.
   Warp* any_ready() {
-    const size_t first = random_() % warps_.size();
-    for (size_t n = 0; n < warps_.size(); ++n) {
-      Warp& warp = warps_[(first + n) % warps_.size()];
-      for (const Thread& thread : warp.threads)
-        if (thread.ready()) return &warp;
-    }
+    if (random_() % patience_ == 0) std::shuffle(order_.begin(), order_.end(), random_);
+    for (const size_t n : order_)
+      for (const Thread& thread : warps_[n].threads)
+        if (thread.ready()) return &warps_[n];
     return nullptr;
   }
   // As far as it gets; whether it is done.
@@ -289,8 +300,11 @@ class EmulatedCluster {
   std::minstd_rand random_;
   std::vector<Memory> memories_;
   std::vector<Warp> warps_;
+  std::vector<size_t> order_;
   Meeting meeting_;
   std::vector<Push> pushes_;
+  uint32_t patience_;  // how many turns an order lasts
+  bool late_;          // pushes arrive when nothing else is left to do
   std::function<void(Block&)> body_;
   ucontext_t scheduler_;
   Thread* running_ = nullptr;

@@ -7,16 +7,26 @@
 
 namespace rnnfast::cuda {
 
-// What the kernels of both directions of time have in common.
-template <class G>
+// What one direction of a layer needs.
+template <class Operand>
+struct ForwardSide {
+  Track<Operand> k;      // for BPTT all of it is filled, unless k.h is null
+  const Operand* w_hh;   // (G·H, H)
+  const float *h0, *c0;  // null: zeros
+};
+
+// Clusters for each slice of the batch, in both directions of a layer at once.
+template <class G, class Side>
 struct Persistent {
   using Geometry = G;
-  Track<typename G::Operand> k;
-  const Eight* weights;  // from PackWeights
-  int blocks;            // of a cluster
-  index slice;           // sequences of a cluster
+  Side sides[2];
+  const Eight* weights[2];  // of each side, from PackWeights
+  int directions;
+  int blocks;   // of a cluster
+  index slice;  // sequences of a cluster
 
-  index clusters() const { return (k.sequences.batch + slice - 1) / slice; }
+  RNNFAST_HD index slices() const { return (sides[0].k.sequences.batch + slice - 1) / slice; }
+  index clusters() const { return directions * slices(); }
 };
 
 // W_hh's second halves.
@@ -28,24 +38,15 @@ template <class G>
 struct LowWeights<G, 1> {};
 
 // A thread of such a kernel, and its block.
-template <class G, class Block>
+template <class G, class Side, class Block>
 class PersistentThread {
  public:
   using Cell = typename G::Cell;
   using Operand = typename G::Operand;
   static constexpr int gates = Cell::gates;
 
-  RNNFAST_BLOCK PersistentThread(const Persistent<G>& kernel, Block& block)
-      : k_(kernel.k),
-        block_(block),
-        weights_(kernel.weights),
-        H_(static_cast<int>(kernel.k.shape.hidden)),
-        blocks_(kernel.blocks),
-        first_unit_(block.rank() * G::units),
-        first_b_(static_cast<int>(block.cluster() * kernel.slice)) {
-    const index left = k_.sequences.batch - first_b_;
-    columns_ = static_cast<int>(left < kernel.slice ? left : kernel.slice);
-  }
+  RNNFAST_BLOCK PersistentThread(const Persistent<G, Side>& kernel, Block& block)
+      : PersistentThread(kernel, block, static_cast<int>(block.cluster() / kernel.slices())) {}
 
  protected:
   // Where a cell is in the arrays of a step, whose size is an int's.
@@ -136,17 +137,30 @@ class PersistentThread {
   }
 
   const Track<Operand>& k_;
+  const Side& side_;
   Block& block_;
   const Eight* weights_;
   int H_, blocks_, columns_, first_unit_, first_b_;
+
+ private:
+  RNNFAST_BLOCK PersistentThread(const Persistent<G, Side>& kernel, Block& block, int direction)
+      : k_(kernel.sides[direction].k),
+        side_(kernel.sides[direction]),
+        block_(block),
+        weights_(kernel.weights[direction]),
+        H_(static_cast<int>(k_.shape.hidden)),
+        blocks_(kernel.blocks),
+        first_unit_(block.rank() * G::units),
+        first_b_(static_cast<int>(block.cluster() % kernel.slices() * kernel.slice)) {
+    const index left = k_.sequences.batch - first_b_;
+    columns_ = static_cast<int>(left < kernel.slice ? left : kernel.slice);
+  }
 };
 
-// From the gates of the input in k.gates to y and the last state; for BPTT also to the rest of the
-// track, unless k.h is null.
+// From the gates of the input in k.gates to y and the last state.
 template <class G>
-struct PersistentForward : Persistent<G> {
+struct PersistentForward : Persistent<G, ForwardSide<typename G::Operand>> {
   using Pack = PackWeights<G, false>;
-  const float *h0, *c0;  // null: zeros
 
   struct Shared {
     [[no_unique_address]] LowWeights<G> low;
@@ -159,11 +173,12 @@ struct PersistentForward : Persistent<G> {
 };
 
 template <class G, class Block>
-class ForwardThread : PersistentThread<G, Block> {
-  using Base = PersistentThread<G, Block>;
+class ForwardThread : PersistentThread<G, ForwardSide<typename G::Operand>, Block> {
+  using Base = PersistentThread<G, ForwardSide<typename G::Operand>, Block>;
   using Cell = typename Base::Cell;
   using Place = typename Base::Place;
-  using Base::block_, Base::blocks_, Base::columns_, Base::first_unit_, Base::H_, Base::k_;
+  using Base::block_, Base::blocks_, Base::columns_, Base::first_unit_, Base::H_, Base::k_,
+      Base::side_;
   static constexpr int gates = Base::gates, cells = G::cells;
   static constexpr int chains = chains_of<G>(G::bands * G::tiles);
 
@@ -172,12 +187,12 @@ class ForwardThread : PersistentThread<G, Block> {
       : Base(kernel, block),
         shared_(*block.template shared<typename PersistentForward<G>::Shared>()) {}
 
-  RNNFAST_BLOCK void run(const float* h0, const float* c0) {
+  RNNFAST_BLOCK void run() {
     const index last = k_.sequences.steps - 1;
     const int bytes = (blocks_ - 1) * pieces() * static_cast<int>(sizeof(Eight));
     this->load(parts_, shared_.low);
     load_biases();
-    enter(h0, c0);
+    enter();
     this->begin(shared_.full, blocks_ > 1 ? last : 0, bytes);
     for (index s = 0; s <= last; ++s) {
       load_gates(k_.sequences.at(s), this->after(s));
@@ -201,7 +216,8 @@ class ForwardThread : PersistentThread<G, Block> {
   }
 
   // The initial state: of all units where the products read it, of its own cells in each thread.
-  RNNFAST_BLOCK void enter(const float* h0, const float* c0) {
+  RNNFAST_BLOCK void enter() {
+    const float *h0 = side_.h0, *c0 = side_.c0;
     const index t = k_.sequences.at(0);
     constexpr int all = G::chunks * depth;
     for (int i = block_.thread(); i < all * G::columns; i += block_threads) {
@@ -341,7 +357,7 @@ class ForwardThread : PersistentThread<G, Block> {
 template <class G>
 template <class Block>
 RNNFAST_BLOCK void PersistentForward<G>::operator()(Block& block) const {
-  ForwardThread<G, Block>(*this, block).run(h0, c0);
+  ForwardThread<G, Block>(*this, block).run();
 }
 
 }  // namespace rnnfast::cuda
