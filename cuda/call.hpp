@@ -45,6 +45,7 @@ struct Tape {
   bool parameters_there = false;  // whether the parameters are
   Stream stream = 0;              // of the call
   index bytes = 0;
+  int persistent_kernels = 0;  // that its calls have run
   Arguments in;
   template <class Operand>
   using Of = std::unique_ptr<Network<Machine, Operand>>;
@@ -91,13 +92,13 @@ struct Common {
         serial(next_serial()),
         count(parameter_count(options)),
         pool(Pool<Machine>::of(tf32)),
-        persistent((tf32 || options.compute == Compute::bfloat16) && persistent_wanted()) {}
+        use_persistent((tf32 || options.compute == Compute::bfloat16) && persistent::wanted()) {}
 
   Spec spec;
   uint64_t serial;
   index count;  // of parameters
   Pool<Machine>& pool;
-  bool persistent;           // whether to use persistent kernels
+  bool use_persistent;       // where they suit
   Memory* memory = nullptr;  // for calls with arrays of the machine; null: the machines' own
 
   static uint64_t next_serial() {
@@ -155,16 +156,21 @@ struct Common {
   template <class Operand>
   void compute_as(Machine& machine, PyTape& tape, bool record, const Outputs& out) {
     auto network = std::make_unique<Network<Machine, Operand>>(spec, tape.in.inputs, record,
-                                                               tape.dropout_seed, persistent);
+                                                               tape.dropout_seed, use_persistent);
     network->forward(machine, out);
     tape.bytes = tape.in.bytes + network->bytes();
+    tape.persistent_kernels = network->persistent_kernels();
     tape.network = std::move(network);
   }
 
   static void compute_back(Machine& machine, PyTape& tape, const OutputGradients& given,
                            const InputGradients& wanted) {
-    std::visit([&](const auto& network) { network->backward(machine, given, wanted); },
-               tape.network);
+    std::visit(
+        [&](const auto& network) {
+          network->backward(machine, given, wanted);
+          tape.persistent_kernels = network->persistent_kernels();
+        },
+        tape.network);
   }
 
   // A copy in which the first two axes, of those lengths in the copy, have changed places.

@@ -9,7 +9,13 @@
 
 namespace rnnfast::cuda {
 
-RNNFAST_HD float sigmoid(float a) { return 1.0f / (1.0f + expf(-a)); }
+RNNFAST_HD float sigmoid(float a) {
+#ifdef __CUDA_ARCH__
+  return __fdividef(1.0f, 1.0f + expf(-a));  // within 2 ulp, and 0 for what overflows
+#else
+  return 1.0f / (1.0f + expf(-a));
+#endif
+}
 RNNFAST_HD float sigmoid_slope(float y) { return y * (1.0f - y); }
 RNNFAST_HD float tanh_slope(float y) { return 1.0f - y * y; }
 

@@ -72,14 +72,15 @@ class Device {
 
   template <class Kernel>
   index most_clusters(const Kernel& kernel) const {
-    static std::atomic<int> known[most_blocks + 1];  // one more than it is; 0: not known
+    static std::atomic<int>
+        known[persistent::most_blocks + 1];  // one more than it is; 0: not known
     auto& most = known[kernel.blocks];
-    if (!most) most = 1 + ClusterLaunch<Kernel>(kernel, 1, nullptr).most();
+    if (!most) most = 1 + persistent::ClusterLaunch<Kernel>(kernel, 1, nullptr).prepare();
     return most - 1;
   }
   template <class Kernel>
   void run_clusters(const Kernel& kernel) {
-    check(ClusterLaunch<Kernel>(kernel, kernel.clusters(), current_).go(kernel),
+    check(persistent::ClusterLaunch<Kernel>(kernel, kernel.clusters(), current_).go(kernel),
           "launching a persistent kernel");
   }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <functional>
@@ -15,6 +16,7 @@
 #include <numeric>
 #include <random>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "machine.hpp"
@@ -53,9 +55,11 @@ class EmulatedStreams {
   };
   static uint64_t end(const Queue& queue) { return queue.done + queue.tasks.size(); }
   void run(Stream stream, uint64_t end) {
-    for (Queue& queue = queues_[stream]; queue.done < end; ++queue.done) {
-      queue.tasks.front()();
+    for (Queue& queue = queues_[stream]; queue.done < end;) {
+      const auto task = std::move(queue.tasks.front());
       queue.tasks.pop_front();
+      ++queue.done;  // also if it fails
+      task();
     }
   }
 
@@ -117,13 +121,15 @@ class Emulator {
   // Few, so that small batches need several slices.
   template <class Kernel>
   index most_clusters(const Kernel&) const {
-    return 2;
+    const char* most = std::getenv("RNNFAST_EMULATED_CLUSTERS");
+    return most ? std::atoi(most) : 2;
   }
   template <class Kernel>
   void run_clusters(const Kernel& kernel) {
-    push([kernel, seed = random_()] {
-      for (index n = kernel.clusters(); n-- > 0;)
-        EmulatedCluster::run(kernel, n, static_cast<uint32_t>(seed + n));
+    push([kernel, seed = random_()]() mutable {
+      for (int d = 0; d < kernel.directions; ++d)
+        for (index n = kernel.clusters(); n-- > 0;)
+          persistent::EmulatedCluster::run(kernel, d, n, static_cast<uint32_t>(seed++));
     });
   }
 

@@ -81,7 +81,8 @@ void add_classes(py::module_& m) {
   using Ours = MachineLayer<Machine>;
   py::class_<Tape<Machine>>(m, "Tape")
       .def_readonly("dropout_seed", &Tape<Machine>::dropout_seed)
-      .def_readonly("nbytes", &Tape<Machine>::bytes);
+      .def_readonly("nbytes", &Tape<Machine>::bytes)
+      .def_readonly("persistent_kernels", &Tape<Machine>::persistent_kernels);
   // Local: the modules of two machines have them in common.
   py::class_<Packed>(m, "Packed", py::module_local());  // NOLINT(bugprone-unused-raii)
   add_device_array<Machine>(m);

@@ -2,8 +2,8 @@
 //
 //   machine.template make<T>(count)    Buffer<T>: uninitialised memory, freed with the buffer
 //   machine.run(kernel)                kernel(i) for all i < kernel.threads()
-//   machine.most_clusters(kernel)      how many clusters of a persistent kernel run at once, 0:
-//   none machine.run_clusters(kernel)       all of them, one after the other if need be
+//   machine.most_clusters(kernel)      of a persistent kernel that run at once; 0: it cannot run
+//   machine.run_clusters(kernel)       all of them, one after the other if need be
 //   machine.multiply(product)          a Product of matrices
 //   machine.sort(tokens, count, sorted, row)
 //                                      tokens in ascending, equal ones in their own order

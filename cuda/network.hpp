@@ -57,10 +57,10 @@ class Network {
   using Of = Recurrence<Machine, Cell, Operand, projected>;
 
  public:
-  // `record`: whether `backward` is to follow, which reads the inputs again. `persistent`: whether
-  // all steps are one kernel where there is one for the layer.
-  Network(const Spec& spec, const Inputs& in, bool record, uint64_t seed, bool persistent)
-      : spec_(spec), in_(in), record_(record), seed_(seed), persistent_(persistent) {}
+  // `record`: whether `backward` is to follow, which reads the inputs again. `use_persistent`:
+  // whether all steps are one kernel where there is one for the layer.
+  Network(const Spec& spec, const Inputs& in, bool record, uint64_t seed, bool use_persistent)
+      : spec_(spec), in_(in), record_(record), seed_(seed), use_persistent_(use_persistent) {}
 
   void forward(Machine& machine, const Outputs& out) {
     machine_ = &machine;
@@ -112,6 +112,8 @@ class Network {
 
   // Of what is kept for BPTT.
   index bytes() const { return bytes_; }
+  // How many there have been.
+  int persistent_kernels() const { return persistent_kernels_; }
 
  private:
   struct Direction {
@@ -127,7 +129,7 @@ class Network {
   };
 
   index B() const { return in_.batch; }
-  Batches batches() const { return {spec_.directions, spec_.hidden, in_.batch}; }
+  persistent::Size size() const { return {spec_.directions, spec_.hidden, in_.steps, in_.batch}; }
   index rows() const { return in_.steps * in_.batch; }
   Sequences sequences(bool reverse) const {
     return {in_.steps, in_.batch, in_.lengths, in_.reset, reverse};
@@ -185,12 +187,22 @@ class Network {
     }
   }
 
-  // Whether forward needs no more of a track than the gates.
+  // Whether one kernel does all steps of forward.
   template <class Cell, bool projected>
-  bool runs_without_track() const {
-    if constexpr (may_persist<Cell, projected>)
-      return persistent_ &&
-             visit_persistent<PersistentForward, Cell, Operand>(*machine_, batches(), [](auto&) {});
+  bool all_at_once() const {
+    if constexpr (persistent::suits<Cell, projected>)
+      return use_persistent_ && persistent::visit_kernel<persistent::Forward, Cell, Operand>(
+                                    *machine_, size(), [](auto&) {});
+    return false;
+  }
+  // Runs all directions of a layer by one persistent kernel, if there is one for it.
+  template <template <class> class Kernel, class Cell, bool projected, class Side>
+  bool run_at_once(const std::vector<Side>& sides) {
+    if constexpr (persistent::suits<Cell, projected>)
+      if (use_persistent_ && persistent::run<Kernel, Cell, Operand>(*machine_, size(), sides)) {
+        ++persistent_kernels_;
+        return true;
+      }
     return false;
   }
 
@@ -200,9 +212,10 @@ class Network {
     const auto w = rnnfast::weights(spec_, in_.parameters, l, d);
     Direction own;
     own.gates = keep<float>(N * Cell::gates * H);
-    if (record_ || !runs_without_track<Cell, projected>()) {
+    const bool at_once = all_at_once<Cell, projected>();
+    if (!at_once) own.u = keep<float>(B() * Cell::gates * H);
+    if (record_ || !at_once) {
       own.h = keep<float>(N * R);
-      own.u = keep<float>(B() * Cell::gates * H);
       if (Cell::has_cell_state) own.c = keep<float>(N * H);
       if (Cell::state_gates_differ) own.kept = keep<float>(N * H);
       if (narrow) own.h_operand = keep<Operand>(N * R);
@@ -228,7 +241,7 @@ class Network {
 
   void run(Layer& layer, index l, float* y, const Outputs& out) {
     with_cell(spec_, [&]<class Cell, bool projected>(Cell, std::bool_constant<projected>) {
-      std::vector<ForwardSide<Operand>> sides;
+      std::vector<persistent::ForwardSide<Operand>> sides;
       for (int d = 0; d < spec_.directions; ++d) {
         layer.directions.push_back(make_direction<Cell, projected>(l, d, y, out));
         const auto& k = layer.directions.back().track;
@@ -236,10 +249,7 @@ class Network {
         sides.push_back({k, operands(l, d).hh, part(in_.h0, l, d, spec_.output()),
                          part(in_.c0, l, d, spec_.hidden)});
       }
-      if constexpr (may_persist<Cell, projected>)
-        if (persistent_ &&
-            run_persistent<PersistentForward, Cell, Operand>(*machine_, batches(), sides))
-          return;
+      if (run_at_once<persistent::Forward, Cell, projected>(sides)) return;
       for (int d = 0; d < spec_.directions; ++d)
         Of<Cell, projected>(*machine_, sides[d].k, operands(l, d))
             .forward(sides[d].h0, sides[d].c0);
@@ -294,7 +304,7 @@ class Network {
                 const InputGradients& wanted) {
     with_cell(spec_, [&]<class Cell, bool projected>(Cell, std::bool_constant<projected>) {
       std::vector<Gradients> gradients;
-      std::vector<BackwardSide<Operand>> sides;
+      std::vector<persistent::BackwardSide<Operand>> sides;
       for (int d = 0; d < spec_.directions; ++d) {
         gradients.push_back(make_gradients<Cell, projected>(l, d, dy, given));
         sides.push_back({layers_[l].directions[d].track, operands(l, d).hh, gradients[d].track,
@@ -308,11 +318,8 @@ class Network {
   }
 
   template <class Cell, bool projected>
-  void walk_back(index l, const std::vector<BackwardSide<Operand>>& sides) {
-    if constexpr (may_persist<Cell, projected>)
-      if (persistent_ &&
-          run_persistent<PersistentBackward, Cell, Operand>(*machine_, batches(), sides))
-        return;
+  void walk_back(index l, const std::vector<persistent::BackwardSide<Operand>>& sides) {
+    if (run_at_once<persistent::Backward, Cell, projected>(sides)) return;
     for (int d = 0; d < spec_.directions; ++d)
       Of<Cell, projected>(*machine_, sides[d].k, operands(l, d))
           .backward(sides[d].d, sides[d].dh0, sides[d].dc0);
@@ -360,7 +367,8 @@ class Network {
   Inputs in_;
   bool record_;
   uint64_t seed_;
-  bool persistent_;
+  bool use_persistent_;
+  int persistent_kernels_ = 0;
   index bytes_ = 0;
   Buffer<Operand> weights_;
   std::vector<Layer> layers_;

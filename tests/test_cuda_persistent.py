@@ -13,29 +13,28 @@ import numpy as np
 import pytest
 
 import rnnfast
-from cases import Call, assert_equal, build, draw_call, outcome, pair, twin
+from cases import Call, assert_equal, build, collect, draw_call, outcome, pair, twin
 from rnnfast import reference
 from test_bfloat16 import distance
 from test_cuda import machine  # noqa: F401
 
 VARIANTS = ["rnn-tanh", "lstm", "gru"]
 
-TOLERANCES = {"bfloat16": 0.015, "tf32": 1e-3}
-"""Of distances from the exact result, relative to its norm."""
+ROUNDING = {"bfloat16": 4e-3, "tf32": 2e-5}
+"""What a distance from the exact result may have beside twice that of the steps, whose products
+have the same operands in bfloat16, and float32 or TF32 ones where these are of bfloat16 halves."""
 
-BESIDE_STEPS = {"bfloat16": 2e-3, "tf32": 1e-3}
-"""The same sums in another order, whose rounded states may differ now and then; and products of
-bfloat16 halves beside those of the tensor cores' TF32, or of the emulator's float32."""
+BESIDE_STEPS = {"bfloat16": 4e-3, "tf32": 2e-3}
+"""The same sums in another order, after which a state may be rounded otherwise; or of halves."""
 
 SIZES = [
-    (1, 1),
     (5, 9),
     (33, 19),
     (128, 17),
     (130, 3),
     (200, 37),
     (256, 9),
-    (300, 17),
+    (260, 33),
     (512, 1),
 ]
 """Units and sequences: on and off the borders of blocks and tiles."""
@@ -63,14 +62,24 @@ def layers(compute: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPat
     return make
 
 
+def trained(layer: Any, call: Call) -> tuple[dict[str, Any], int]:
+    """Everything that comes out, and how many persistent kernels there were."""
+    y, state, tape = layer.forward(*call.arguments)
+    grads = layer.backward(tape, call.dy, call.dstate)
+    return collect(y, state, grads), tape.persistent_kernels
+
+
 def check(layers: tuple[Any, Any], call: Call) -> None:
     persistent, steps = layers
     exact = outcome(twin(reference, steps, np.float64), call)
-    by_step = outcome(steps, call)
-    ours = outcome(persistent, call)
+    by_step, none = trained(steps, call)
+    ours, kernels = trained(persistent, call)
+    assert none == 0 and kernels == 2 * persistent.num_layers
+    compute = steps.compute
     for name, v in ours.items():
-        assert distance(v, exact[name]) < TOLERANCES[steps.compute], name
-        assert distance(v, by_step[name]) < BESIDE_STEPS[steps.compute], name
+        off = distance(by_step[name], exact[name])
+        assert distance(v, exact[name]) < 2 * off + ROUNDING[compute], name
+        assert distance(v, by_step[name]) < BESIDE_STEPS[compute], name
 
 
 @pytest.mark.parametrize(("hidden", "B"), SIZES)
@@ -79,14 +88,37 @@ def test_against_reference(
     variant: str, hidden: int, B: int, layers: Any, rng: np.random.Generator
 ) -> None:
     made = layers(variant, 9, hidden, bidirectional=hidden < 200)
-    check(made, draw_call(rng, made[0], T=4, B=B, lengths=True, reset=True))
+    check(made, draw_call(rng, made[0], T=5, B=B, lengths=True, reset=True))
 
 
-@pytest.mark.parametrize("T", [1, 2, 3, 8])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_single_unit(variant: str, layers: Any, rng: np.random.Generator) -> None:
+    persistent, steps = layers(variant, 1, 1)
+    call = draw_call(rng, persistent, T=4, B=2)
+    by_step = outcome(steps, call)
+    for name, v in outcome(persistent, call).items():  # sums of one element may all but vanish
+        np.testing.assert_allclose(v, by_step[name], atol=0.02, err_msg=name)
+
+
+@pytest.mark.parametrize("hidden", [100, 250, 400])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_more_than_run_at_once(
+    variant: str,
+    hidden: int,
+    machine: str,  # noqa: F811
+    layers: Any,
+    rng: np.random.Generator,
+) -> None:
+    made = layers(variant, 3, hidden)
+    B, T = (3000, 100) if machine == "gpu" else (19 if hidden < 200 else 35, 4)
+    check(made, draw_call(rng, made[0], T=T, B=B, lengths=True))
+
+
+@pytest.mark.parametrize("T", [4, 5, 8])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_several_lengths(variant: str, T: int, layers: Any, rng: np.random.Generator) -> None:
-    made = layers(variant, 3, 140, bias=T > 1)
-    check(made, draw_call(rng, made[0], T=T, B=10, state=T > 2))
+    made = layers(variant, 3, 140, bias=T > 4)
+    check(made, draw_call(rng, made[0], T=T, B=10, state=T > 5))
 
 
 @pytest.mark.parametrize("nonlinearity", ["relu", "sigmoid", "identity"])
@@ -100,7 +132,9 @@ def test_layers_dropout_and_tokens(variant: str, layers: Any, rng: np.random.Gen
     persistent, steps = layers(variant, 7, 40, 3, dropout=0.5, batch_first=True)
     call = draw_call(rng, steps, T=5, B=6, tokens=True, reset=True)
     by_step = outcome(steps, call)
-    for name, v in outcome(persistent, call).items():
+    ours, kernels = trained(persistent, call)
+    assert kernels == 6
+    for name, v in ours.items():
         assert distance(v, by_step[name]) < BESIDE_STEPS[steps.compute], name
 
 
@@ -141,17 +175,54 @@ def test_sequences_do_not_touch(variant: str, layers: Any, rng: np.random.Genera
 
 
 @pytest.mark.parametrize(
-    ("variant", "hidden", "options"),
+    ("variant", "hidden", "T", "options"),
     [
-        ("lstm-proj", 40, {}),
-        ("gru-before", 40, {}),
-        ("lstm", 513, {}),
-        ("gru", 40, {"compute": "float32"}),
+        ("lstm-proj", 40, 5, {}),
+        ("gru-before", 40, 5, {}),
+        ("lstm", 513, 5, {}),
+        ("gru", 40, 3, {}),
+        ("gru", 40, 5, {"compute": "float32"}),
     ],
 )
 def test_what_is_done_in_steps(
-    variant: str, hidden: int, options: Any, layers: Any, rng: np.random.Generator
+    variant: str, hidden: int, T: int, options: Any, layers: Any, rng: np.random.Generator
 ) -> None:
     made = layers(variant, 3, hidden, **options)
-    call = draw_call(rng, made[0], T=3, B=2)
-    assert_equal(*(outcome(layer, call) for layer in made))
+    call = draw_call(rng, made[0], T=T, B=2)
+    results, kernels = zip(*(trained(layer, call) for layer in made), strict=True)
+    assert kernels == (0, 0)
+    assert_equal(*results)
+
+
+def test_a_gpu_without_clusters(
+    machine: str,  # noqa: F811
+    layers: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    rng: np.random.Generator,
+) -> None:
+    if machine == "gpu":
+        pytest.skip("the emulator is told to have none")
+    monkeypatch.setenv("RNNFAST_EMULATED_CLUSTERS", "0")
+    made = layers("lstm", 3, 20)
+    call = draw_call(rng, made[0], T=5, B=2)
+    results, kernels = zip(*(trained(layer, call) for layer in made), strict=True)
+    assert kernels == (0, 0)
+    assert_equal(*results)
+
+
+def test_no_gradient_of_y_or_of_the_state(layers: Any, rng: np.random.Generator) -> None:
+    persistent, steps = layers("gru", 3, 40)
+    call = draw_call(rng, persistent, T=5, B=3, state=False)
+    for dy, dstate in ((None, call.dstate), (call.dy, None)):
+        results = []
+        for layer in (persistent, steps):
+            y, state, tape = layer.forward(call.x)
+            results.append(collect(y, state, layer.backward(tape, dy, dstate)))
+        for name, v in results[0].items():
+            assert distance(v, results[1][name]) < BESIDE_STEPS[steps.compute], name
+
+
+def test_the_variable_is_yes_or_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RNNFAST_CUDA_PERSISTENT", "true")
+    with pytest.raises(ValueError, match="RNNFAST_CUDA_PERSISTENT is true, expected 0 or 1"):
+        rnnfast.LSTM(3, 4, device="cuda", compute="tf32")

@@ -5,7 +5,7 @@
 
 #include "geometry.hpp"
 
-namespace rnnfast::cuda {
+namespace rnnfast::cuda::persistent {
 
 class ClusterBlock {
  public:
@@ -14,6 +14,7 @@ class ClusterBlock {
   RNNFAST_BLOCK int thread() const { return static_cast<int>(threadIdx.x); }
   RNNFAST_BLOCK int rank() const { return static_cast<int>(blockIdx.x) % blocks_; }
   RNNFAST_BLOCK index cluster() const { return static_cast<int>(blockIdx.x) / blocks_; }
+  RNNFAST_BLOCK int direction() const { return static_cast<int>(blockIdx.y); }
   template <class T>
   RNNFAST_BLOCK T* shared() const {
     return reinterpret_cast<T*>(shared_);
@@ -32,12 +33,12 @@ class ClusterBlock {
 
   // A (16, 32) B (32, 8) of the warp, added to two sums, each (16, 8), which may be the same one.
   // The sums may be read after `multiplied`.
-  RNNFAST_BLOCK void multiply(float (&even)[4], float (&odd)[4], const Part& a, const Eight& b) {
-    multiply(even, a.first, b.pairs[0], b.pairs[1]);
-    multiply(odd, a.second, b.pairs[2], b.pairs[3]);
+  RNNFAST_BLOCK void multiply(float (&even)[4], float (&odd)[4], const Part& a, const Words& b) {
+    multiply(even, a.first, b.word[0], b.word[1]);
+    multiply(odd, a.second, b.word[2], b.word[3]);
   }
 
-  RNNFAST_BLOCK void multiplied() {}
+  RNNFAST_BLOCK void multiplied() {}  // mma waits for itself
 
   // A barrier of shared memory, which is full again and again, of one arrival and the bytes that it
   // expects. What is pushed is there once it is full.
@@ -55,29 +56,32 @@ class ClusterBlock {
   // `parity` is that of how often it was full before. A wait of many seconds has gone wrong: the
   // kernel ends with an error instead of hanging.
   RNNFAST_BLOCK void wait(uint64_t* barrier, int parity) {
-    if (is_full(barrier, parity)) return;
-    const long long begin = clock64();
-    while (!is_full(barrier, parity))
-      if (clock64() - begin > longest_wait) __trap();
+    if (!is_full(barrier, parity)) {
+      const long long begin = clock64();
+      while (!is_full(barrier, parity))
+        if (clock64() - begin > longest_wait) __trap();
+    }
+    __syncwarp();
   }
 
   // Writes to the shared memory of another block, where `to` lies in this one's, and counts at its
   // barrier.
-  RNNFAST_BLOCK void push(int rank, void* to, const Eight& value, uint64_t* barrier) {
+  RNNFAST_BLOCK void push(int rank, void* to, const Words& value, uint64_t* barrier) {
     asm volatile(
         "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 "
         "[%0], {%1, %2, %3, %4}, [%5];" ::"r"(remote(to, rank)),
-        "r"(value.pairs[0]), "r"(value.pairs[1]), "r"(value.pairs[2]), "r"(value.pairs[3]),
+        "r"(value.word[0]), "r"(value.word[1]), "r"(value.word[2]), "r"(value.word[3]),
         "r"(remote(barrier, rank))
         : "memory");
   }
 
  private:
-  RNNFAST_BLOCK static void multiply(float (&d)[4], const Eight& a, uint32_t b0, uint32_t b1) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+  RNNFAST_BLOCK static void multiply(float (&d)[4], const Words& a, uint32_t b0, uint32_t b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
         "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a.pairs[0]), "r"(a.pairs[1]), "r"(a.pairs[2]), "r"(a.pairs[3]), "r"(b0), "r"(b1));
+        : "r"(a.word[0]), "r"(a.word[1]), "r"(a.word[2]), "r"(a.word[3]), "r"(b0), "r"(b1));
   }
 
   static constexpr long long longest_wait = 20'000'000'000;  // cycles
@@ -90,6 +94,8 @@ class ClusterBlock {
     asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address(shared)), "r"(rank));
     return there;
   }
+  // At the scope of the block, though other blocks push: shared memory is not cached, so that what
+  // has arrived is seen, and the scope of the cluster would empty the cache of global memory.
   RNNFAST_BLOCK static bool is_full(uint64_t* barrier, int parity) {
     uint32_t full;
     asm volatile(
@@ -108,24 +114,28 @@ class ClusterBlock {
   int blocks_;
 };
 
+// Of this toolkit on: st.async.
+inline constexpr bool has_cluster_code = CUDART_VERSION >= 12010;
+
 template <class Kernel>
 __global__ void __launch_bounds__(block_threads, 1)
     clustered(const __grid_constant__ Kernel kernel) {
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#if !defined(__CUDA_ARCH__) || (__CUDA_ARCH__ >= 900 && CUDART_VERSION >= 12010)
   extern __shared__ __align__(16) char shared[];
   ClusterBlock block(shared, kernel.blocks);
   kernel(block);
 #endif
 }
 
-// A launch of one; without clusters on older GPUs.
+// A launch of one.
 template <class Kernel>
 class ClusterLaunch {
  public:
-  explicit ClusterLaunch(const Kernel& kernel, index clusters, cudaStream_t stream) {
+  ClusterLaunch(const Kernel& kernel, index clusters, cudaStream_t stream) {
     attribute_.id = cudaLaunchAttributeClusterDimension;
     attribute_.val.clusterDim = {static_cast<unsigned>(kernel.blocks), 1, 1};
-    config_.gridDim = dim3(static_cast<unsigned>(clusters * kernel.blocks));
+    config_.gridDim = dim3(static_cast<unsigned>(clusters * kernel.blocks),
+                           static_cast<unsigned>(kernel.directions));
     config_.blockDim = dim3(block_threads);
     config_.dynamicSmemBytes = sizeof(typename Kernel::Shared);
     config_.stream = stream;
@@ -135,17 +145,23 @@ class ClusterLaunch {
   ClusterLaunch(const ClusterLaunch&) = delete;
   ClusterLaunch& operator=(const ClusterLaunch&) = delete;
 
-  // How many clusters run at once; 0 where the GPU has none that large.
-  int most() const {
-    const auto function = reinterpret_cast<const void*>(clustered<Kernel>);
-    int clusters = 0;
+  // Makes the kernel ready; how many clusters run at once, 0 where the GPU has none that large or
+  // the kernel has been compiled for one without.
+  int prepare() const {
+    const auto* function = reinterpret_cast<const void*>(clustered<Kernel>);
+    int device = 0, has_clusters = 0, clusters = 0;
+    cudaFuncAttributes attributes;
+    const auto done = [](cudaError_t error) { return error == cudaSuccess; };
     const bool known =
-        cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             static_cast<int>(config_.dynamicSmemBytes)) == cudaSuccess &&
-        cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1) ==
-            cudaSuccess &&
-        cudaOccupancyMaxActiveClusters(&clusters, clustered<Kernel>, &config_) == cudaSuccess;
-    if (!known) cudaGetLastError();
+        done(cudaGetDevice(&device)) &&
+        done(cudaDeviceGetAttribute(&has_clusters, cudaDevAttrClusterLaunch, device)) &&
+        has_clusters && done(cudaFuncGetAttributes(&attributes, function)) && has_cluster_code &&
+        attributes.ptxVersion >= 90 &&
+        done(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(config_.dynamicSmemBytes))) &&
+        done(cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1)) &&
+        done(cudaOccupancyMaxActiveClusters(&clusters, clustered<Kernel>, &config_));
+    cudaGetLastError();  // or a later call would find it
     return known ? clusters : 0;
   }
   cudaError_t go(const Kernel& kernel) const {
@@ -157,4 +173,4 @@ class ClusterLaunch {
   cudaLaunchConfig_t config_{};
 };
 
-}  // namespace rnnfast::cuda
+}  // namespace rnnfast::cuda::persistent

@@ -20,16 +20,16 @@
 
 #include "geometry.hpp"
 
-namespace rnnfast::cuda {
+namespace rnnfast::cuda::persistent {
 
 class EmulatedCluster {
  public:
   class Block;
 
-  // Runs kernel(block) in all threads of that cluster.
+  // Runs kernel(block) in all threads of a cluster.
   template <class Kernel>
-  static void run(const Kernel& kernel, index number, uint32_t seed) {
-    EmulatedCluster(kernel.blocks, sizeof(typename Kernel::Shared), number, seed)
+  static void run(const Kernel& kernel, int direction, index number, uint32_t seed) {
+    EmulatedCluster(kernel.blocks, sizeof(typename Kernel::Shared), direction, number, seed)
         .run([&](Block& block) { kernel(block); });
   }
 
@@ -49,19 +49,19 @@ class EmulatedCluster {
   };
   struct Push {
     char* to;
-    Eight value;
+    Words value;
     Barrier* barrier;
   };
   struct Product {
     Part a;
-    Eight b;
+    Words b;
     float *even, *odd;
   };
-  struct Lane {
+  struct Values {
     float value, result;  // of a trade
     std::vector<Product> products;
   };
-  struct Thread {
+  struct Fiber {
     ucontext_t context;
     std::unique_ptr<char[]> stack;
     const Event* awaited = nullptr;
@@ -72,11 +72,11 @@ class EmulatedCluster {
   };
   struct Warp {
     Meeting meeting;
-    Lane lanes[32];
-    Thread threads[32];
+    Values lanes[32];
+    Fiber threads[32];
   };
   struct Memory {
-    std::unique_ptr<Eight[]> shared;
+    std::unique_ptr<Words[]> shared;
     Meeting meeting;
     std::map<ptrdiff_t, Barrier> barriers;  // by where they are
   };
@@ -95,6 +95,7 @@ class EmulatedCluster {
     int thread() const { return thread_; }
     int rank() const { return rank_; }
     index cluster() const { return cluster_.number_; }
+    int direction() const { return cluster_.direction_; }
     template <class T>
     T* shared() const {
       return reinterpret_cast<T*>(memory_.shared.get());
@@ -113,14 +114,14 @@ class EmulatedCluster {
       return lane_.result;
     }
 
-    void multiply(float (&even)[4], float (&odd)[4], const Part& a, const Eight& b) {
+    void multiply(float (&even)[4], float (&odd)[4], const Part& a, const Words& b) {
       lane_.products.push_back({a, b, even, odd});
     }
     void multiplied() {
       meet(warp_.meeting, 32, [&] {
         for (size_t n = 0; n < lane_.products.size(); ++n)
           for (const bool second : {false, true}) multiply(warp_.lanes, n, second);
-        for (Lane& lane : warp_.lanes) lane.products.clear();
+        for (Values& lane : warp_.lanes) lane.products.clear();
       });
     }
 
@@ -135,7 +136,7 @@ class EmulatedCluster {
       const Barrier& b = own(barrier);
       if (b.times % 2 == static_cast<uint64_t>(parity)) cluster_.await(b);
     }
-    void push(int rank, void* to, const Eight& value, uint64_t* barrier) {
+    void push(int rank, void* to, const Words& value, uint64_t* barrier) {
       Memory& there = cluster_.memories_.at(rank);
       const auto found = there.barriers.find(offset(barrier));
       if (found == there.barriers.end()) return cluster_.fail("a push came before its barrier");
@@ -161,19 +162,19 @@ class EmulatedCluster {
     Barrier& own(const uint64_t* barrier) { return memory_.barriers.at(offset(barrier)); }
 
     // mma.m16n8k16, the first or the second of a product: see the PTX ISA for what a lane has.
-    static void multiply(Lane (&lanes)[32], size_t n, bool second) {
+    static void multiply(Values (&lanes)[32], size_t n, bool second) {
       const auto of = [](uint32_t pair, int which) {
         return to_float(Bfloat16{static_cast<uint16_t>(pair >> 16 * which)});
       };
       float a[16][16], b[16][8];
       for (int lane = 0; lane < 32; ++lane) {
         const Product& product = lanes[lane].products.at(n);
-        const Eight& own = second ? product.a.second : product.a.first;
+        const Words& own = second ? product.a.second : product.a.first;
         const int row = lane / 4, k = lane % 4 * 2;
         for (int i = 0; i < 8; ++i)
-          a[row + i / 2 % 2 * 8][k + i / 4 * 8 + i % 2] = of(own.pairs[i / 2], i % 2);
+          a[row + i / 2 % 2 * 8][k + i / 4 * 8 + i % 2] = of(own.word[i / 2], i % 2);
         for (int i = 0; i < 4; ++i)
-          b[k + i / 2 * 8 + i % 2][row] = of(product.b.pairs[2 * second + i / 2], i % 2);
+          b[k + i / 2 * 8 + i % 2][row] = of(product.b.word[2 * second + i / 2], i % 2);
       }
       for (int lane = 0; lane < 32; ++lane)
         for (int i = 0; i < 4; ++i) {
@@ -190,13 +191,14 @@ class EmulatedCluster {
     int thread_, rank_;
     Memory& memory_;
     Warp& warp_;
-    Lane& lane_;
+    Values& lane_;
   };
 
  private:
   // Shared memory begins as NaNs.
-  EmulatedCluster(int blocks, size_t bytes, index number, uint32_t seed)
-      : number_(number),
+  EmulatedCluster(int blocks, size_t bytes, int direction, index number, uint32_t seed)
+      : direction_(direction),
+        number_(number),
         random_(seed),
         memories_(blocks),
         warps_(blocks * block_warps),
@@ -206,9 +208,9 @@ class EmulatedCluster {
     late_ = random_() % 4 == 0;
     patience_ = random_() % 2 ? 10 : 10000;
     for (Memory& memory : memories_) {
-      const size_t count = (bytes + sizeof(Eight) - 1) / sizeof(Eight);
-      memory.shared = std::make_unique<Eight[]>(count);
-      std::memset(memory.shared.get(), 0xff, count * sizeof(Eight));
+      const size_t count = (bytes + sizeof(Words) - 1) / sizeof(Words);
+      memory.shared = std::make_unique<Words[]>(count);
+      std::memset(memory.shared.get(), 0xff, count * sizeof(Words));
     }
   }
 
@@ -233,7 +235,7 @@ class EmulatedCluster {
   }
 
   void start(int n) {
-    Thread& thread = warps_[n / 32].threads[n % 32];
+    Fiber& thread = warps_[n / 32].threads[n % 32];
     thread.stack.reset(new char[stack_bytes]);  // NOLINT: make_unique would fill it
     getcontext(&thread.context);
     thread.context.uc_stack.ss_sp = thread.stack.get();
@@ -254,7 +256,7 @@ class EmulatedCluster {
   Warp* any_ready() {
     if (random_() % patience_ == 0) std::shuffle(order_.begin(), order_.end(), random_);
     for (const size_t n : order_)
-      for (const Thread& thread : warps_[n].threads)
+      for (const Fiber& thread : warps_[n].threads)
         if (thread.ready()) return &warps_[n];
     return nullptr;
   }
@@ -262,19 +264,19 @@ class EmulatedCluster {
   bool advance(Warp& warp) {
     for (bool any = true; any && failure_.empty();) {
       any = false;
-      for (Thread& thread : warp.threads)
+      for (Fiber& thread : warp.threads)
         if (thread.ready()) {
           any = true;
           running_ = &thread;
           swapcontext(&scheduler_, &thread.context);
         }
     }
-    for (const Thread& thread : warp.threads)
+    for (const Fiber& thread : warp.threads)
       if (!thread.done) return false;
     return true;
   }
   void await(const Event& event) {
-    Thread& own = *running_;
+    Fiber& own = *running_;
     own.awaited = &event;
     own.times = event.times;
     swapcontext(&own.context, &scheduler_);
@@ -296,6 +298,7 @@ class EmulatedCluster {
     if (failure_.empty()) failure_ = why;
   }
 
+  int direction_;
   index number_;
   std::minstd_rand random_;
   std::vector<Memory> memories_;
@@ -307,8 +310,8 @@ class EmulatedCluster {
   bool late_;          // pushes arrive when nothing else is left to do
   std::function<void(Block&)> body_;
   ucontext_t scheduler_;
-  Thread* running_ = nullptr;
+  Fiber* running_ = nullptr;
   std::string failure_;
 };
 
-}  // namespace rnnfast::cuda
+}  // namespace rnnfast::cuda::persistent

@@ -1,13 +1,10 @@
-// All steps of one direction in one kernel.
+// All steps of a layer in one kernel.
 #pragma once
 
-#include "../cells.hpp"
-#include "../track.hpp"
-#include "weights.hpp"
+#include "thread.hpp"
 
-namespace rnnfast::cuda {
+namespace rnnfast::cuda::persistent {
 
-// What one direction of a layer needs.
 template <class Operand>
 struct ForwardSide {
   Track<Operand> k;      // for BPTT all of it is filled, unless k.h is null
@@ -15,151 +12,9 @@ struct ForwardSide {
   const float *h0, *c0;  // null: zeros
 };
 
-// Clusters for each slice of the batch, in both directions of a layer at once.
-template <class G, class Side>
-struct Persistent {
-  using Geometry = G;
-  Side sides[2];
-  const Eight* weights[2];  // of each side, from PackWeights
-  int directions;
-  int blocks;   // of a cluster
-  index slice;  // sequences of a cluster
-
-  RNNFAST_HD index slices() const { return (sides[0].k.sequences.batch + slice - 1) / slice; }
-  index clusters() const { return directions * slices(); }
-};
-
-// W_hh's second halves.
-template <class G, int halves = G::halves>
-struct LowWeights {
-  Eight pieces[G::parts][2][block_threads];
-};
-template <class G>
-struct LowWeights<G, 1> {};
-
-// A thread of such a kernel, and its block.
-template <class G, class Side, class Block>
-class PersistentThread {
- public:
-  using Cell = typename G::Cell;
-  using Operand = typename G::Operand;
-  static constexpr int gates = Cell::gates;
-
-  RNNFAST_BLOCK PersistentThread(const Persistent<G, Side>& kernel, Block& block)
-      : PersistentThread(kernel, block, static_cast<int>(block.cluster() / kernel.slices())) {}
-
- protected:
-  // Where a cell is in the arrays of a step, whose size is an int's.
-  struct Place {
-    bool there;
-    int b, j;
-    unsigned state, first_gate;
-  };
-  // Whether a sequence runs, and whether the state before or after it is forgotten.
-  struct Run {
-    bool alive, fresh;
-  };
-  RNNFAST_BLOCK Place place(const Position& p) const {
-    const int j = first_unit_ + p.unit, b = first_b_ + p.column;
-    return {j < H_ && p.column < columns_, b, j, at(b, H_, j), at(b, gates * H_, j)};
-  }
-  RNNFAST_BLOCK static unsigned at(int b, int width, int j) {
-    return static_cast<unsigned>(b) * width + j;
-  }
-  RNNFAST_BLOCK Run run_of(const Place& at, index t, index next) const {
-    const Sequences& all = k_.sequences;
-    if (!at.there) return {false, false};
-    return {all.alive(t, at.b), next != none && all.fresh(next, at.b)};
-  }
-  // The part of an array (T, B, width) that step t has.
-  template <class T>
-  RNNFAST_BLOCK T* of_step(T* all, index t, index width) const {
-    return all + t * k_.sequences.batch * width;
-  }
-  // Weights: first halves to registers, second ones to shared memory, where no other thread reads
-  // them.
-  template <int bands, int chunks>
-  RNNFAST_BLOCK void load(Part (&parts)[bands][chunks], LowWeights<G>& low) const {
-    const auto piece = [&](int half, int n, int product) {
-      return weights_[piece_at<G>(block_.rank(), half, n, product, block_.thread())];
-    };
-    unrolled<bands * chunks>(
-        [&](int n) { parts[n / chunks][n % chunks] = {piece(0, n, 0), piece(0, n, 1)}; });
-    if constexpr (G::halves > 1)
-      for (int n = 0; n < 2 * G::parts; ++n)
-        low.pieces[n / 2][n % 2][block_.thread()] = piece(1, n / 2, n % 2);
-  }
-  // The chunk of operands of both halves in some tiles, times the weights in all bands.
-  template <int bands, int chunks, int tiles, int chains, int columns>
-  RNNFAST_BLOCK void multiply(const Part (&parts)[bands][chunks], const LowWeights<G>& low,
-                              Terms<chunks, columns> (&operand)[G::halves], int chunk,
-                              int first_tile, Sums<chains> (&sums)[bands][tiles]) {
-    const Lane lane(block_.thread());
-    Eight b[tiles][G::halves];
-    unrolled<tiles>([&](int tile) {
-      unrolled<G::halves>([&](int half) {
-        const int column = (first_tile + tile) * 8 + lane.row;
-        b[tile][half] = *operand[half].eight(chunk, column, lane.quad);
-      });
-    });
-    unrolled<bands>([&](int band) {
-      unrolled<tiles * G::halves>([&](int n) {
-        sums[band][n % tiles].add(block_, chunk, parts[band][chunk], b[n % tiles][n / tiles]);
-      });
-      if constexpr (G::halves > 1) {
-        const auto& pieces = low.pieces[band * chunks + chunk];
-        const Part part{pieces[0][block_.thread()], pieces[1][block_.thread()]};
-        unrolled<tiles>([&](int tile) { sums[band][tile].add(block_, chunk, part, b[tile][0]); });
-      }
-    });
-  }
-  RNNFAST_BLOCK index after(index s) const {
-    return s + 1 < k_.sequences.steps ? k_.sequences.at(s + 1) : none;
-  }
-
-  // What other blocks push for steps 1, 2, … arrives at `full` of that step.
-  RNNFAST_BLOCK void begin(uint64_t (&full)[2], index last, int bytes) {
-    if (block_.thread() == 0) {
-      block_.init(&full[0]);
-      block_.init(&full[1]);
-      expect(full, 1, last, bytes);
-      expect(full, 2, last, bytes);
-    }
-    block_.sync_cluster();
-  }
-  RNNFAST_BLOCK void expect(uint64_t (&full)[2], index step, index last, int bytes) {
-    if (step <= last) block_.expect(&full[step % 2], bytes);
-  }
-  // No other block pushes for step + 2 before this one has pushed for step + 1.
-  RNNFAST_BLOCK void await(uint64_t (&full)[2], index step, index last, int bytes) {
-    block_.wait(&full[step % 2], (step - 1) / 2 % 2);
-    if (block_.thread() == 0) expect(full, step + 2, last, bytes);
-  }
-
-  const Track<Operand>& k_;
-  const Side& side_;
-  Block& block_;
-  const Eight* weights_;
-  int H_, blocks_, columns_, first_unit_, first_b_;
-
- private:
-  RNNFAST_BLOCK PersistentThread(const Persistent<G, Side>& kernel, Block& block, int direction)
-      : k_(kernel.sides[direction].k),
-        side_(kernel.sides[direction]),
-        block_(block),
-        weights_(kernel.weights[direction]),
-        H_(static_cast<int>(k_.shape.hidden)),
-        blocks_(kernel.blocks),
-        first_unit_(block.rank() * G::units),
-        first_b_(static_cast<int>(block.cluster() % kernel.slices() * kernel.slice)) {
-    const index left = k_.sequences.batch - first_b_;
-    columns_ = static_cast<int>(left < kernel.slice ? left : kernel.slice);
-  }
-};
-
 // From the gates of the input in k.gates to y and the last state.
 template <class G>
-struct PersistentForward : Persistent<G, ForwardSide<typename G::Operand>> {
+struct Forward : Kernel<G, ForwardSide<typename G::Operand>> {
   using Pack = PackWeights<G, false>;
 
   struct Shared {
@@ -173,39 +28,44 @@ struct PersistentForward : Persistent<G, ForwardSide<typename G::Operand>> {
 };
 
 template <class G, class Block>
-class ForwardThread : PersistentThread<G, ForwardSide<typename G::Operand>, Block> {
-  using Base = PersistentThread<G, ForwardSide<typename G::Operand>, Block>;
+class ForwardThread : Thread<G, ForwardSide<typename G::Operand>, Block> {
+  using Base = Thread<G, ForwardSide<typename G::Operand>, Block>;
   using Cell = typename Base::Cell;
-  using Place = typename Base::Place;
+  using Address = typename Base::Address;
   using Base::block_, Base::blocks_, Base::columns_, Base::first_unit_, Base::H_, Base::k_,
-      Base::side_;
+      Base::side_, Base::steps_;
   static constexpr int gates = Base::gates, cells = G::cells;
   static constexpr int chains = chains_of<G>(G::bands * G::tiles);
 
  public:
-  RNNFAST_BLOCK ForwardThread(const PersistentForward<G>& kernel, Block& block)
-      : Base(kernel, block),
-        shared_(*block.template shared<typename PersistentForward<G>::Shared>()) {}
+  RNNFAST_BLOCK ForwardThread(const Forward<G>& kernel, Block& block)
+      : Base(kernel, block), shared_(*block.template shared<typename Forward<G>::Shared>()) {}
 
   RNNFAST_BLOCK void run() {
-    const index last = k_.sequences.steps - 1;
-    const int bytes = (blocks_ - 1) * pieces() * static_cast<int>(sizeof(Eight));
-    this->load(parts_, shared_.low);
+    const int last = blocks_ > 1 ? steps_ - 1 : 0;  // that is pushed for
+    const int bytes =
+        (blocks_ - 1) * G::halves * G::units / depth * pieces() * static_cast<int>(sizeof(Words));
+    this->load_weights(parts_, shared_.low);
     load_biases();
     enter();
-    this->begin(shared_.full, blocks_ > 1 ? last : 0, bytes);
-    for (index s = 0; s <= last; ++s) {
-      load_gates(k_.sequences.at(s), this->after(s));
-      if (s > 0 && blocks_ > 1) this->await(shared_.full, s, last, bytes);
+    this->begin(shared_.full, last, bytes);
+    for (int s = 0; s < steps_; ++s) {
+      load_step(s);
+      if (s > 0 && s <= last) this->await(shared_.full, s, last, bytes);
       multiply(s % 2);
       advance(s);
       block_.sync();
       if (s < last) push((s + 1) % 2);
+      record(s);
     }
     block_.sync_cluster();
   }
 
  private:
+  RNNFAST_BLOCK Address cell(int i) const {
+    return this->address(cell_forward<G>(block_.thread(), i));
+  }
+
   RNNFAST_BLOCK void load_biases() {
     for (int i = block_.thread(); i < G::slots * G::units; i += block_threads) {
       const int slot = i / G::units, unit = i % G::units, j = first_unit_ + unit;
@@ -218,61 +78,52 @@ class ForwardThread : PersistentThread<G, ForwardSide<typename G::Operand>, Bloc
   // The initial state: of all units where the products read it, of its own cells in each thread.
   RNNFAST_BLOCK void enter() {
     const float *h0 = side_.h0, *c0 = side_.c0;
-    const index t = k_.sequences.at(0);
+    const int t = this->step_at(0);
     constexpr int all = G::chunks * depth;
     for (int i = block_.thread(); i < all * G::columns; i += block_threads) {
-      const int j = i % all, column = i / all;
-      const int b = this->first_b_ + column;
+      const int j = i % all, column = i / all, b = this->first_b_ + column;
       const bool there = h0 && j < H_ && column < columns_ && !k_.sequences.fresh(t, b);
-      put(0, j, column, there ? h0[b * H_ + j] : 0.0f);
+      put(0, j, column, there ? h0[this->of_row(b, H_, j)] : 0.0f);
       put(1, j, column, 0.0f);
     }
     unrolled<cells>([&](int i) {
-      const auto at = this->place(cell_forward<G>(block_.thread(), i));
-      const bool there = at.there && !k_.sequences.fresh(t, at.b);
-      h_[i] = there && h0 ? h0[at.state] : 0.0f;
-      c_[i] = there && c0 ? c0[at.state] : 0.0f;
-      if (at.there) keep_state(t, at, i);
+      const auto own = cell(i);
+      const bool there = own.there && !k_.sequences.fresh(t, own.b);
+      length_[i] = this->length(own);
+      h_[i] = there && h0 ? h0[own.state] : 0.0f;
+      c_[i] = there && c0 ? c0[own.state] : 0.0f;
+      if (own.there) record_state(t, own, i);
     });
   }
 
   // The state that products of even or odd steps read.
   RNNFAST_BLOCK void put(int parity, int j, int column, float value) {
-    unrolled<G::halves>(
-        [&](int half) { shared_.h[parity][half].at(j, column) = half_of(value, half); });
-  }
-
-  // What enters step t.
-  RNNFAST_BLOCK void keep_state(index t, const Place& at, int i) const {
-    if (!k_.h) return;
-    this->of_step(k_.h, t, H_)[at.state] = h_[i];
-    if constexpr (G::halves == 1)
-      this->of_step(k_.h_operand, t, H_)[at.state] = to_operand<Bfloat16>(h_[i]);
-    if (Cell::has_cell_state) this->of_step(k_.c, t, H_)[at.state] = c_[i];
+    unrolled<G::halves>([&](int half) {
+      const Bfloat16 values[] = {half_of(value, half)};
+      shared_.h[parity][half].put(j, column, values);
+    });
   }
 
   // Ahead of the products, which take longer.
-  RNNFAST_BLOCK void load_gates(index t, index next) {
-    const float* from = this->of_step(k_.gates, t, gates * H_);
+  RNNFAST_BLOCK void load_step(int s) {
+    const float* from = this->of_step(k_.gates, this->step_at(s), gates * H_);
+    const int border = border_after(s);
     unrolled<cells>([&](int i) {
-      const auto at = this->place(cell_forward<G>(block_.thread(), i));
-      run_[i] = this->run_of(at, t, next);
+      const auto own = cell(i);
       unrolled<gates>(
-          [&](int g) { gates_[i][g] = at.there ? (from + g * H_)[at.first_gate] : 0.0f; });
+          [&](int g) { gates_[i][g] = own.there ? (from + g * H_)[own.first_gate] : 0.0f; });
+      reset_[i] = this->reset(border, own);
     });
+  }
+  RNNFAST_BLOCK int border_after(int s) const {
+    return s + 1 < steps_ ? this->border(this->step_at(s + 1)) : steps_;
   }
 
   RNNFAST_BLOCK void multiply(int parity) {
     Sums<chains> sums[G::bands][G::tiles];
-    unrolled<G::chunks>(
-        [&](int chunk) { Base::multiply(parts_, shared_.low, shared_.h[parity], chunk, 0, sums); });
-    block_.multiplied();
-    unrolled<G::bands>([&](int band) {
-      unrolled<G::tiles>([&](int tile) {
-        constexpr int each = 4 / G::slots;
-        give_out(sums[band][tile], u_ + (band * G::tiles + tile) * each);
-      });
-    });
+    Base::multiply(parts_, shared_.low, shared_.h[parity], 0, sums);
+    unrolled<G::bands * G::tiles>(
+        [&](int n) { give_out(sums[n / G::tiles][n % G::tiles], u_ + n * (4 / G::slots)); });
   }
 
   // Sums of gates to the threads whose cells' they are: each of two lanes has two gates of two
@@ -291,24 +142,18 @@ class ForwardThread : PersistentThread<G, ForwardSide<typename G::Operand>, Bloc
     }
   }
 
-  RNNFAST_BLOCK void advance(index s) {
-    const index t = k_.sequences.at(s), next = this->after(s);
+  // The cells' mathematics, and h to where the next step's products read it.
+  RNNFAST_BLOCK void advance(int s) {
+    const int t = this->step_at(s), border = border_after(s);
     unrolled<cells>([&](int i) {
-      const auto cell = cell_forward<G>(block_.thread(), i);
-      const auto at = this->place(cell);
-      if (at.there) {
-        const bool alive = run_[i].alive;
-        if (alive) compute(t, at, cell.unit, i);
-        this->of_step(k_.y, t, k_.y_stride)[this->at(at.b, static_cast<int>(k_.y_stride), at.j)] =
-            alive ? h_[i] : 0.0f;
-        leave(next, at, i);
-      }
-      if (next != none)
-        put((s + 1) % 2, first_unit_ + cell.unit, cell.column, at.there ? h_[i] : 0.0f);
+      const auto position = cell_forward<G>(block_.thread(), i);
+      if (t < length_[i]) compute(position.unit, i);
+      reset_[i] = reset_[i] && border < length_[i];
+      put((s + 1) % 2, first_unit_ + position.unit, position.column, reset_[i] ? 0.0f : h_[i]);
     });
   }
 
-  RNNFAST_BLOCK void compute(index t, const Place& at, int unit, int i) {
+  RNNFAST_BLOCK void compute(int unit, int i) {
     Unit<gates> s;
     float u[gates];
     s.h = h_[i], s.c = c_[i], s.kept = 0.0f;
@@ -317,47 +162,66 @@ class ForwardThread : PersistentThread<G, ForwardSide<typename G::Operand>, Bloc
       u[g] = u_[i][g] + shared_.b_hh[g][unit];
     });
     Cell::forward(k_.shape.nonlinearity, s, u);
-    h_[i] = s.h, c_[i] = s.c;
-    if (!k_.h) return;
-    float* to = this->of_step(k_.gates, t, gates * H_);
-    unrolled<gates>([&](int g) { (to + g * H_)[at.first_gate] = s.gate[g]; });
-    if (Cell::state_gates_differ) this->of_step(k_.kept, t, H_)[at.state] = s.kept;
+    unrolled<gates>([&](int g) { gates_[i][g] = s.gate[g]; });
+    h_[i] = s.h, c_[i] = s.c, kept_[i] = s.kept;
   }
 
-  RNNFAST_BLOCK void leave(index next, const Place& at, int i) {
-    if (next == none) {
-      k_.h_last[at.state] = h_[i];
-      if (Cell::has_cell_state) k_.c_last[at.state] = c_[i];
-      return;
-    }
-    if (run_[i].fresh) h_[i] = c_[i] = 0.0f;
-    keep_state(next, at, i);
-  }
-
-  // The block's part of an operand: `depth` units of a sequence are four pieces.
-  RNNFAST_BLOCK int pieces() const { return G::halves * G::units / depth * columns_ * 4; }
+  RNNFAST_BLOCK int pieces() const { return columns_ * (depth / 8); }  // of `depth` units
   RNNFAST_BLOCK void push(int parity) {
-    const int all = pieces() * (blocks_ - 1);
-    for (int i = block_.thread(); i < all; i += block_threads) {
-      const int to = (block_.rank() + 1 + i / pieces()) % blocks_, n = i % pieces() / 4;
-      const int column = n % columns_, half = n / columns_ % G::halves;
-      const int chunk = first_unit_ / depth + n / columns_ / G::halves;
-      Eight* piece = shared_.h[parity][half].eight(chunk, column, i % 4);
-      block_.push(to, piece, *piece, &shared_.full[parity]);
+    const int warp = block_.thread() / 32, lane = block_.thread() % 32;
+    for (int n = warp; n < blocks_ - 1; n += block_warps) {
+      const int next = block_.rank() + 1 + n, to = next < blocks_ ? next : next - blocks_;
+      unrolled<G::units / depth * G::halves>([&](int part) {
+        const int chunk = first_unit_ / depth + part / G::halves;
+        Words* own = shared_.h[parity][part % G::halves].words(chunk, 0, 0);
+        for (int i = lane; i < pieces(); i += 32)
+          block_.push(to, own + i, load(own + i), &shared_.full[parity]);
+      });
     }
   }
 
-  typename PersistentForward<G>::Shared& shared_;
+  // While what has been pushed is under way.
+  RNNFAST_BLOCK void record(int s) {
+    const int t = this->step_at(s);
+    unrolled<cells>([&](int i) {
+      const auto own = cell(i);
+      if (!own.there) return;
+      const bool alive = t < length_[i];
+      if (alive && k_.h) record_gates(t, own, i);
+      this->of_step(k_.y, t, k_.y_stride)[this->of_row(own.b, k_.y_stride, own.j)] =
+          alive ? h_[i] : 0.0f;
+      if (reset_[i]) h_[i] = c_[i] = 0.0f;
+      if (s + 1 < steps_) return record_state(this->step_at(s + 1), own, i);
+      k_.h_last[own.state] = h_[i];
+      if (Cell::has_cell_state) k_.c_last[own.state] = c_[i];
+    });
+  }
+  RNNFAST_BLOCK void record_gates(int t, const Address& own, int i) const {
+    float* to = this->of_step(k_.gates, t, gates * H_);
+    unrolled<gates>([&](int g) { (to + g * H_)[own.first_gate] = gates_[i][g]; });
+    if (Cell::state_gates_differ) this->of_step(k_.kept, t, H_)[own.state] = kept_[i];
+  }
+  // What enters step t.
+  RNNFAST_BLOCK void record_state(int t, const Address& own, int i) const {
+    if (!k_.h) return;
+    this->of_step(k_.h, t, H_)[own.state] = h_[i];
+    if constexpr (G::halves == 1)
+      this->of_step(k_.h_operand, t, H_)[own.state] = to_operand<Bfloat16>(h_[i]);
+    if (Cell::has_cell_state) this->of_step(k_.c, t, H_)[own.state] = c_[i];
+  }
+
+  typename Forward<G>::Shared& shared_;
   Part parts_[G::bands][G::chunks];
   float gates_[cells][gates], u_[cells][G::slots];
-  float h_[cells], c_[cells];
-  typename Base::Run run_[cells];
+  float h_[cells], c_[cells], kept_[cells];
+  int length_[cells];
+  bool reset_[cells];
 };
 
 template <class G>
 template <class Block>
-RNNFAST_BLOCK void PersistentForward<G>::operator()(Block& block) const {
+RNNFAST_BLOCK void Forward<G>::operator()(Block& block) const {
   ForwardThread<G, Block>(*this, block).run();
 }
 
-}  // namespace rnnfast::cuda
+}  // namespace rnnfast::cuda::persistent

@@ -3,10 +3,24 @@
 //
 // A cluster computes a slice of the batch for all steps. Each of its blocks has some of the units
 // and keeps their rows of W_hh in registers; the state of all units lies in the shared memory of
-// every block. Products are those of a warp's tensor cores, D (16, 8) += A (16, 32) B (32, 8).
+// every block. Products are those of a warp's tensor cores, D (16, 8) += A (16, 32) B (32, 8), of
+// bfloat16. A float is split into two of them, its halves, and of the four products of two floats
+// the smallest is left out; W_hh's second halves lie in shared memory.
+//
+// An LSTM of 512 units: A (16, 32) is one of a warp's `bands` (1) of 16 rows and one of the
+// `chunks` (16) of 32 of the 512 terms; the rows are four units with four gates, `slots`, each. The
+// 8 warps of a block have 32 `units`, 16 `blocks` all of them. In BPTT the terms are the block's
+// 128 gates, 4 `chunks_back`, and the rows all units: 4 `bands_back` of each of the warps. A `tile`
+// is 8 sequences; a `cell`, a unit of a sequence, belongs to one thread:
+//
+//   rows 2 u, 2 u + 8 of a band: gates 0 and 1 of unit u of its four     lanes 8 u to 8 u + 3
+//   rows 2 u + 1, 2 u + 9:       gates 2 and 3                           lanes 8 u + 4 to 8 u + 7
+//
+// whose lanes trade, so that each has all gates of one cell.
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 
 #include "../host_device.hpp"
 
@@ -17,7 +31,7 @@
 #define RNNFAST_BLOCK inline
 #endif
 
-namespace rnnfast::cuda {
+namespace rnnfast::cuda::persistent {
 
 // A thread of a warp in such a product, done as two mma.m16n8k16 (PTX ISA, "Matrix Fragments for
 // mma.m16n8k16"): it has the rows `row` and `row` + 8 of A and D, the columns 2 `quad` and
@@ -41,8 +55,9 @@ RNNFAST_BLOCK void unrolled(Body body) {
   for (int n = 0; n < count; ++n) body(n);
 }
 
-struct alignas(16) Eight {
-  uint32_t pairs[4];  // of bfloat16
+// What is loaded and pushed at once: four floats, or eight of bfloat16.
+struct alignas(16) Words {
+  uint32_t word[4];
 };
 
 // How many bfloat16 numbers an operand is the sum of.
@@ -62,14 +77,22 @@ template <int chunks, int columns>
 struct alignas(16) Terms {
   Bfloat16 terms[chunks][columns][depth];
 
-  RNNFAST_HD Bfloat16& at(int term, int column) {
+  // Neighbouring terms of a column.
+  template <int count>
+  RNNFAST_BLOCK void put(int term, int column, const Bfloat16 (&values)[count]) {
     const auto t = static_cast<unsigned>(term);
-    return terms[t / depth][column][t % depth];
+    void* to = &terms[t / depth][column][t % depth];
+    memcpy(__builtin_assume_aligned(to, sizeof values), values, sizeof values);
   }
-  RNNFAST_HD Eight* eight(int chunk, int column, int quad) {
-    return reinterpret_cast<Eight*>(&terms[chunk][column][8 * quad]);
+  RNNFAST_BLOCK Words* words(int chunk, int column, int quad) {
+    return reinterpret_cast<Words*>(&terms[chunk][column][8 * quad]);
   }
 };
+RNNFAST_BLOCK Words load(const Words* from) {
+  Words words;
+  memcpy(&words, __builtin_assume_aligned(from, sizeof words), sizeof words);
+  return words;
+}
 
 // At most 32 · `chunks_` units, 8 · `tiles_` sequences.
 template <class Cell_, class Operand_, int chunks_, int tiles_>
@@ -82,7 +105,7 @@ struct Geometry {
   // Rows of A for each unit: one, or four, of which a GRU leaves one empty.
   static constexpr int slots = Cell::gates == 1 ? 1 : 4;
   // A warp's share of A, in 16 rows: as many as 128 registers of a thread hold, or as there are.
-  static constexpr int bands = std::min(16 / chunks, chunks* slots / 4);
+  static constexpr int bands = std::min(16 / chunks, (chunks * slots) / 4);
   static constexpr int units = block_warps * bands * 16 / slots;  // of a block
   // The same weights for BPTT, whose A is W_hhᵀ: its rows are all units, its terms the block's.
   static constexpr int bands_back = chunks * depth / 16 / block_warps;
@@ -142,7 +165,7 @@ RNNFAST_HD Position cell_backward(int thread, int i) {
 
 // A thread's part of A (16, 32), for both products.
 struct Part {
-  Eight first, second;
+  Words first, second;
 };
 
 // In how many chains to form each of so many sums: a product waits for the one before in its chain.
@@ -157,7 +180,7 @@ struct Sums {
   float d[chains][4] = {};
 
   template <class Block>
-  RNNFAST_BLOCK void add(Block& block, int chunk, const Part& a, const Eight& b) {
+  RNNFAST_BLOCK void add(Block& block, int chunk, const Part& a, const Words& b) {
     block.multiply(d[2 * chunk % chains], d[(2 * chunk + 1) % chains], a, b);
   }
   RNNFAST_BLOCK float sum(int n) const {
@@ -167,4 +190,4 @@ struct Sums {
   }
 };
 
-}  // namespace rnnfast::cuda
+}  // namespace rnnfast::cuda::persistent

@@ -3,7 +3,7 @@
 
 #include "geometry.hpp"
 
-namespace rnnfast::cuda {
+namespace rnnfast::cuda::persistent {
 
 // Where eight of a thread's weights are: those of a warp side by side. `product`: for which of the
 // two that a part is for.
@@ -20,7 +20,7 @@ struct PackWeights {
   index hidden;
   int blocks;
   const Operand* w_hh;  // (G·H, H)
-  Eight* pieces;
+  Words* pieces;
 
   RNNFAST_HD static index count(int blocks) { return piece_at<G>(blocks, 0, 0, 0, 0); }
   RNNFAST_HD index threads() const { return count(blocks); }
@@ -30,13 +30,13 @@ struct PackWeights {
     const int half = static_cast<int>(i / (2 * block_threads * G::parts) % G::halves);
     const int block = static_cast<int>(i / (2 * block_threads * G::parts * G::halves));
     const Lane lane(thread);
-    Eight piece;
+    Words piece;
     for (int n = 0; n < 4; ++n) {
       const int row = lane.row + n % 2 * 8, term = 8 * lane.quad + 4 * product + n / 2 * 2;
       const auto at = [&](int t) {
         return half_of(element(block, thread / 32, part, row, t), half).bits;
       };
-      piece.pairs[n] = static_cast<uint32_t>(at(term + 1)) << 16 | at(term);
+      piece.word[n] = static_cast<uint32_t>(at(term + 1)) << 16 | at(term);
     }
     pieces[i] = piece;
   }
@@ -60,4 +60,4 @@ struct PackWeights {
   }
 };
 
-}  // namespace rnnfast::cuda
+}  // namespace rnnfast::cuda::persistent
