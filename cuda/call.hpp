@@ -92,7 +92,7 @@ struct Common {
         serial(next_serial()),
         count(parameter_count(options)),
         pool(Pool<Machine>::of(tf32)),
-        use_persistent((tf32 || options.compute == Compute::bfloat16) && persistent::wanted()) {}
+        use_persistent(persistent::wanted() && (tf32 || options.compute == Compute::bfloat16)) {}
 
   Spec spec;
   uint64_t serial;

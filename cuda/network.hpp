@@ -112,7 +112,7 @@ class Network {
 
   // Of what is kept for BPTT.
   index bytes() const { return bytes_; }
-  // How many there have been.
+  // How many `forward` and `backward` have run.
   int persistent_kernels() const { return persistent_kernels_; }
 
  private:
@@ -187,15 +187,15 @@ class Network {
     }
   }
 
-  // Whether one kernel does all steps of forward.
-  template <class Cell, bool projected>
-  bool all_at_once() const {
+  // Whether one persistent kernel runs all directions of a layer.
+  template <template <class> class Kernel, class Cell, bool projected>
+  bool runs_at_once() const {
     if constexpr (persistent::suits<Cell, projected>)
-      return use_persistent_ && persistent::visit_kernel<persistent::Forward, Cell, Operand>(
-                                    *machine_, size(), [](auto&) {});
+      return use_persistent_ &&
+             persistent::visit_kernel<Kernel, Cell, Operand>(*machine_, size(), [](auto&) {});
     return false;
   }
-  // Runs all directions of a layer by one persistent kernel, if there is one for it.
+  // Runs it, if there is one.
   template <template <class> class Kernel, class Cell, bool projected, class Side>
   bool run_at_once(const std::vector<Side>& sides) {
     if constexpr (persistent::suits<Cell, projected>)
@@ -212,7 +212,7 @@ class Network {
     const auto w = rnnfast::weights(spec_, in_.parameters, l, d);
     Direction own;
     own.gates = keep<float>(N * Cell::gates * H);
-    const bool at_once = all_at_once<Cell, projected>();
+    const bool at_once = runs_at_once<persistent::Forward, Cell, projected>();
     if (!at_once) own.u = keep<float>(B() * Cell::gates * H);
     if (record_ || !at_once) {
       own.h = keep<float>(N * R);
@@ -303,26 +303,31 @@ class Network {
   void run_back(index l, const float* dy, float* dx, const OutputGradients& given,
                 const InputGradients& wanted) {
     with_cell(spec_, [&]<class Cell, bool projected>(Cell, std::bool_constant<projected>) {
-      std::vector<Gradients> gradients;
-      std::vector<persistent::BackwardSide<Operand>> sides;
-      for (int d = 0; d < spec_.directions; ++d) {
-        gradients.push_back(make_gradients<Cell, projected>(l, d, dy, given));
-        sides.push_back({layers_[l].directions[d].track, operands(l, d).hh, gradients[d].track,
-                         part(wanted.dh0, l, d, spec_.output()),
-                         part(wanted.dc0, l, d, spec_.hidden)});
+      const bool at_once = runs_at_once<persistent::Backward, Cell, projected>();
+      const int together = at_once ? spec_.directions : 1;  // or their gradients need more memory
+      for (int first = 0; first < spec_.directions; first += together) {
+        std::vector<Gradients> gradients;
+        for (int d = first; d < first + together; ++d)
+          gradients.push_back(make_gradients<Cell, projected>(l, d, dy, given));
+        walk_back<Cell, projected>(l, first, gradients, wanted);
+        for (int d = first; d < first + together; ++d)
+          leave_gradients<Cell, projected>(l, d, gradients[d - first].track, dx, wanted);
       }
-      walk_back<Cell, projected>(l, sides);
-      for (int d = 0; d < spec_.directions; ++d)
-        leave_gradients<Cell, projected>(l, d, gradients[d].track, dx, wanted);
     });
   }
 
+  // BPTT of all directions by one kernel, or of the one that there are gradients of.
   template <class Cell, bool projected>
-  void walk_back(index l, const std::vector<persistent::BackwardSide<Operand>>& sides) {
+  void walk_back(index l, int first, const std::vector<Gradients>& gradients,
+                 const InputGradients& wanted) {
+    std::vector<persistent::BackwardSide<Operand>> sides;
+    for (int d = first; d < first + static_cast<int>(gradients.size()); ++d)
+      sides.push_back({layers_[l].directions[d].track, operands(l, d).hh,
+                       gradients[d - first].track, part(wanted.dh0, l, d, spec_.output()),
+                       part(wanted.dc0, l, d, spec_.hidden)});
     if (run_at_once<persistent::Backward, Cell, projected>(sides)) return;
-    for (int d = 0; d < spec_.directions; ++d)
-      Of<Cell, projected>(*machine_, sides[d].k, operands(l, d))
-          .backward(sides[d].d, sides[d].dh0, sides[d].dc0);
+    const auto& [k, w_hh, d, dh0, dc0] = sides[0];
+    Of<Cell, projected>(*machine_, k, operands(l, first)).backward(d, dh0, dc0);
   }
 
   // Of parameters and input.

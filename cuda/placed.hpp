@@ -70,7 +70,9 @@ class Placed {
     const Lease lease(own_.pool, &stream, own_.memory);
     Machine& machine = *lease;
     Cotangents given;
-    if (tape.parameters_there) given.parameters = read_parameters(machine, parameters);
+    if (tape.parameters_there)
+      given.parameters =
+          read_parameters(machine, expect_there<Machine>(own_.text(flat_name), parameters));
     if (!dy.is_none()) given.y = read_dy(machine, *first, e);
     given.last = read_state(machine, e, "dstate", dstate);
     std::unique_ptr<PyArray> dx, d;
@@ -174,8 +176,8 @@ class Placed {
                 nullptr};
     if (reset) given.reset = read_reset(machine, *reset, e);
     if (given.packed) return given;
-    if (is_there(call.parameters))
-      given.parameters = read_parameters(machine, call.parameters);
+    if (const auto parameters = source_of(own_.text(flat_name), call.parameters))
+      given.parameters = read_parameters(machine, *parameters);
     else
       given.values = own_.flat(call.parameters);
     return given;
@@ -234,8 +236,10 @@ class Placed {
     return x;
   }
 
-  View read_parameters(Machine& machine, py::handle object) const {
-    View view = read_view(own_.text("the parameter buffer"), object, machine);
+  static constexpr const char* flat_name = "the parameter buffer";
+  View read_parameters(Machine& machine, const Source& source) const {
+    expect_device<Machine>(source);
+    View view = read_view(source, machine);
     view.expect_type("<f4", "float32");
     if (view.count() != own_.count)
       throw py::value_error(view.name + " has " + std::to_string(view.count()) +

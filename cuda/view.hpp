@@ -184,9 +184,16 @@ struct Source {
   std::optional<Stream> stream;  // as View::stream
 };
 
+inline bool may_be_there(py::handle object) {
+  return object && !object.is_none() && !py::isinstance<py::array>(object);
+}
+inline bool is_there(py::handle object) {
+  return may_be_there(object) && (views::interface_of(object) || views::dlpack_is_there(object));
+}
+
 // None if an object is no such array.
 inline std::optional<Source> source_of(const std::string& name, py::handle given) {
-  if (!given || given.is_none() || py::isinstance<py::array>(given)) return {};
+  if (!may_be_there(given)) return {};
   Source source{name, py::reinterpret_borrow<py::object>(given), {}, {}};
   if (const auto interface = views::interface_of(given)) {
     source.view = views::of_interface(name, given, interface);
@@ -196,8 +203,6 @@ inline std::optional<Source> source_of(const std::string& name, py::handle given
   if (!views::dlpack_is_there(given)) return {};
   return source;
 }
-
-inline bool is_there(py::handle object) { return source_of("an array", object).has_value(); }
 
 // ValueError unless an array is in the machine's memory.
 template <class Machine>

@@ -248,6 +248,20 @@ def test_steps(variant: str, rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(np.asarray(layer.step(Exposed(tokens))[0]), layer.step(tokens)[0])
 
 
+@pytest.mark.parametrize("variant", CELLS)
+def test_persistent_kernels(
+    variant: str, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    monkeypatch.setenv("RNNFAST_CUDA_PERSISTENT", "1")
+    options: dict[str, Any] = {"bidirectional": True, "batch_first": True, "compute": "tf32"}
+    layer = build(rnnfast, variant, 9, 17, 2, device="cuda", **options, rng=rng)
+    call = draw_call(rng, layer, T=5, B=7, lengths=True, reset=True)
+    given = exposed(call)
+    assert_same(outcome(layer, given), outcome(layer, call))
+    tape = layer.forward(*given.arguments)[2]
+    assert tape.persistent_kernels == (0 if variant in ("lstm-proj", "gru-before") else 2)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_arrays_are_asked_once(variant: str, rng: np.random.Generator) -> None:
     layer = build(rnnfast, variant, 5, 6, device="cuda", rng=rng)
@@ -453,6 +467,7 @@ def test_another_librarys_memory(layer: rnnfast.LSTM, place: Any, rng: np.random
 def test_errors_name_what_is_wrong(layer: rnnfast.LSTM, rng: np.random.Generator) -> None:
     call = draw_call(rng, layer, T=4, B=2)
     x, state = Exposed(call.x), tuple(map(Exposed, call.state))
+    masked = tuple(Exposed(part, mask=x) for part in call.state)
     for error, arguments, text in [
         (ValueError, (Exposed(call.x.astype("f8")),), "lstm: x has the type <f8 on the GPU"),
         (ValueError, (Exposed(call.x[..., :2]),), "lstm: x has 2 features in its last axis"),
@@ -465,6 +480,7 @@ def test_errors_name_what_is_wrong(layer: rnnfast.LSTM, rng: np.random.Generator
         (ValueError, (Exported(call.x, device=1),), "lstm: x is on GPU 1, expected GPU 0"),
         (ValueError, (x, call.state), "lstm: state.0. is a ndarray in the CPU's memory, expected"),
         (ValueError, (call.x, state), "lstm: state.0. is on the GPU, expected the CPU's memory"),
+        (ValueError, (call.x, masked), "lstm: state.0. is on the GPU, expected the CPU's memory"),
         (ValueError, (x, state, Exposed(np.array([4, 4]))), "lstm: lengths is on the GPU"),
         (ValueError, (x, state, [4, 5]), "lstm: lengths.1. is 5"),
         (ValueError, (x, state, None, Exposed(call.x)), "lstm: reset has the type <f4 on the GPU"),

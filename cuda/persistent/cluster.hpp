@@ -114,13 +114,13 @@ class ClusterBlock {
   int blocks_;
 };
 
-// Of this toolkit on: st.async.
-inline constexpr bool has_cluster_code = CUDART_VERSION >= 12010;
+// The first toolkit that has st.async.
+#define RNNFAST_HAS_CLUSTERS (CUDART_VERSION >= 12010)
 
 template <class Kernel>
 __global__ void __launch_bounds__(block_threads, 1)
     clustered(const __grid_constant__ Kernel kernel) {
-#if !defined(__CUDA_ARCH__) || (__CUDA_ARCH__ >= 900 && CUDART_VERSION >= 12010)
+#if !defined(__CUDA_ARCH__) || (__CUDA_ARCH__ >= 900 && RNNFAST_HAS_CLUSTERS)
   extern __shared__ __align__(16) char shared[];
   ClusterBlock block(shared, kernel.blocks);
   kernel(block);
@@ -155,8 +155,8 @@ class ClusterLaunch {
     const bool known =
         done(cudaGetDevice(&device)) &&
         done(cudaDeviceGetAttribute(&has_clusters, cudaDevAttrClusterLaunch, device)) &&
-        has_clusters && done(cudaFuncGetAttributes(&attributes, function)) && has_cluster_code &&
-        attributes.ptxVersion >= 90 &&
+        has_clusters && done(cudaFuncGetAttributes(&attributes, function)) &&
+        RNNFAST_HAS_CLUSTERS && attributes.ptxVersion >= 90 &&
         done(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   static_cast<int>(config_.dynamicSmemBytes))) &&
         done(cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1)) &&

@@ -9,10 +9,9 @@ namespace rnnfast::cuda::persistent {
 
 // One cluster for each slice of the batch and each direction of a layer. A Side is what a direction
 // has: its track k, its W_hh, and more.
-template <class G, class Side_>
+template <class G, class Side>
 struct Kernel {
   using Geometry = G;
-  using Side = Side_;
   Side sides[2];
   const Words* weights[2];  // of each side, from PackWeights
   int directions;
