@@ -20,6 +20,8 @@ from test_cuda import machine  # noqa: F401
 
 VARIANTS = ["rnn-tanh", "lstm", "gru"]
 
+Results = dict[str, Array]
+
 ROUNDING = {"bfloat16": 4e-3, "tf32": 2e-5}
 """What a distance from the exact result may have beside twice that of the steps, whose products
 have the same operands in bfloat16, and float32 or TF32 ones where these are of bfloat16 halves."""
@@ -62,16 +64,13 @@ def layers(compute: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPat
     return make
 
 
-def in_kernels(layer: Any, call: Call, kernels: int | None = None) -> dict[str, Any]:
+def in_kernels(layer: Any, call: Call, kernels: int | None = None) -> Results:
     """Everything that comes out of so many persistent kernels, by default two for each layer."""
     y, state, tape = layer.forward(*call.arguments)
     grads = layer.backward(tape, call.dy, call.dstate)
     expected = 2 * layer.num_layers if kernels is None else kernels
     assert tape.persistent_kernels == expected
     return collect(y, state, grads)
-
-
-Results = dict[str, Array]
 
 
 def check_beside_steps(layers: tuple[Any, Any], call: Call) -> tuple[Results, Results]:
