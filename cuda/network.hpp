@@ -195,24 +195,19 @@ class Network {
              persistent::visit_kernel<Kernel, Cell, Operand>(*machine_, size(), [](auto&) {});
     return false;
   }
-  // Runs it, if there is one.
   template <template <class> class Kernel, class Cell, bool projected, class Side>
-  bool run_at_once(const std::vector<Side>& sides) {
+  void run_at_once(const std::vector<Side>& sides) {
     if constexpr (persistent::suits<Cell, projected>)
-      if (use_persistent_ && persistent::run<Kernel, Cell, Operand>(*machine_, size(), sides)) {
-        ++persistent_kernels_;
-        return true;
-      }
-    return false;
+      persistent::run<Kernel, Cell, Operand>(*machine_, size(), sides);
+    ++persistent_kernels_;
   }
 
   template <class Cell, bool projected>
-  Direction make_direction(index l, int d, float* y, const Outputs& out) {
+  Direction make_direction(index l, int d, bool at_once, float* y, const Outputs& out) {
     const index N = rows(), H = spec_.hidden, R = spec_.output();
     const auto w = rnnfast::weights(spec_, in_.parameters, l, d);
     Direction own;
     own.gates = keep<float>(N * Cell::gates * H);
-    const bool at_once = runs_at_once<persistent::Forward, Cell, projected>();
     if (!at_once) own.u = keep<float>(B() * Cell::gates * H);
     if (record_ || !at_once) {
       own.h = keep<float>(N * R);
@@ -241,15 +236,16 @@ class Network {
 
   void run(Layer& layer, index l, float* y, const Outputs& out) {
     with_cell(spec_, [&]<class Cell, bool projected>(Cell, std::bool_constant<projected>) {
+      const bool at_once = runs_at_once<persistent::Forward, Cell, projected>();
       std::vector<persistent::ForwardSide<Operand>> sides;
       for (int d = 0; d < spec_.directions; ++d) {
-        layer.directions.push_back(make_direction<Cell, projected>(l, d, y, out));
+        layer.directions.push_back(make_direction<Cell, projected>(l, d, at_once, y, out));
         const auto& k = layer.directions.back().track;
         multiply_input(layer, l, d);
         sides.push_back({k, operands(l, d).hh, part(in_.h0, l, d, spec_.output()),
                          part(in_.c0, l, d, spec_.hidden)});
       }
-      if (run_at_once<persistent::Forward, Cell, projected>(sides)) return;
+      if (at_once) return run_at_once<persistent::Forward, Cell, projected>(sides);
       for (int d = 0; d < spec_.directions; ++d)
         Of<Cell, projected>(*machine_, sides[d].k, operands(l, d))
             .forward(sides[d].h0, sides[d].c0);
@@ -309,7 +305,7 @@ class Network {
         std::vector<Gradients> gradients;
         for (int d = first; d < first + together; ++d)
           gradients.push_back(make_gradients<Cell, projected>(l, d, dy, given));
-        walk_back<Cell, projected>(l, first, gradients, wanted);
+        walk_back<Cell, projected>(l, first, at_once, gradients, wanted);
         for (int d = first; d < first + together; ++d)
           leave_gradients<Cell, projected>(l, d, gradients[d - first].track, dx, wanted);
       }
@@ -318,14 +314,14 @@ class Network {
 
   // BPTT of all directions by one kernel, or of the one that there are gradients of.
   template <class Cell, bool projected>
-  void walk_back(index l, int first, const std::vector<Gradients>& gradients,
+  void walk_back(index l, int first, bool at_once, const std::vector<Gradients>& gradients,
                  const InputGradients& wanted) {
     std::vector<persistent::BackwardSide<Operand>> sides;
     for (int d = first; d < first + static_cast<int>(gradients.size()); ++d)
       sides.push_back({layers_[l].directions[d].track, operands(l, d).hh,
                        gradients[d - first].track, part(wanted.dh0, l, d, spec_.output()),
                        part(wanted.dc0, l, d, spec_.hidden)});
-    if (run_at_once<persistent::Backward, Cell, projected>(sides)) return;
+    if (at_once) return run_at_once<persistent::Backward, Cell, projected>(sides);
     const auto& [k, w_hh, d, dh0, dc0] = sides[0];
     Of<Cell, projected>(*machine_, k, operands(l, first)).backward(d, dh0, dc0);
   }

@@ -91,10 +91,10 @@ bool visit_kernel(Machine& machine, const Size& size, Visit visit) {
   return false;
 }
 
-// Runs the directions of a layer by one kernel; false where there is none for them.
+// Runs the directions of a layer by the kernel that visit_kernel finds.
 template <template <class> class Kernel, class Cell, class Operand, class Machine, class Side>
-bool run(Machine& machine, const Size& size, const std::vector<Side>& sides) {
-  return visit_kernel<Kernel, Cell, Operand>(machine, size, [&](auto& kernel) {
+void run(Machine& machine, const Size& size, const std::vector<Side>& sides) {
+  visit_kernel<Kernel, Cell, Operand>(machine, size, [&](auto& kernel) {
     using Pack = typename std::remove_reference_t<decltype(kernel)>::Pack;
     Buffer<Words> packed[2];
     for (size_t d = 0; d < sides.size(); ++d) {

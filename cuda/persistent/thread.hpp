@@ -70,9 +70,8 @@ class Thread {
     return all + t * k_.sequences.batch * width;
   }
 
-  // Sequences, as cpp's Sequences tells of them, but in loads that do not wait for each other: a
-  // step runs before a cell's `length`, and the state at step t is forgotten if there is a `reset`
-  // at the border before that.
+  // What Sequences tells, in loads that do not wait for each other: a sequence runs at steps before
+  // its `length`, and the state at step t is forgotten where there is a `reset` at its `border`.
   RNNFAST_BLOCK int step_at(int s) const { return static_cast<int>(k_.sequences.at(s)); }
   RNNFAST_BLOCK int length(const Address& cell) const {
     if (!cell.there) return 0;
