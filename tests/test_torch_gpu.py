@@ -7,6 +7,7 @@ they are on the GPU.
 from __future__ import annotations
 
 import copy
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ MODES = [
     ("LSTM", {"proj_size": 3}),
 ]
 CELLS = ["RNNCell", "LSTMCell", "GRUCell"]
+ALL = [*MODES, *((name, {}) for name in CELLS)]
 STREAM = 0x700
 
 
@@ -81,6 +83,24 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return calls
 
 
+@pytest.fixture
+def autocast(machine: str, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: F811
+    """Enter autocast on the GPU; the emulator's PyTorch is told that it has."""
+
+    @contextmanager
+    def entered(dtype: Any) -> Any:
+        if machine != "emulated":
+            with torch.autocast("cuda", dtype=dtype):
+                yield
+            return
+        with monkeypatch.context() as patched:
+            patched.setattr(torch, "is_autocast_enabled", lambda kind: kind == "cuda")
+            patched.setattr(torch, "get_autocast_dtype", lambda _: dtype)
+            yield
+
+    return entered
+
+
 def outcome(module: Any, x: Any, state: Any) -> list[Any]:
     """Run forward and backward with cotangents of all outputs: results and gradients."""
     tensors = [x, *(state if isinstance(state, tuple) else [] if state is None else [state])]
@@ -91,7 +111,9 @@ def outcome(module: Any, x: Any, state: Any) -> list[Any]:
     for result in results if isinstance(results, tuple) else (results,):
         flat += result if isinstance(result, tuple) else [result]
     generator = torch.Generator().manual_seed(3)
-    cotangents = [torch.randn(r.shape, generator=generator).to(r.device) for r in flat]
+    cotangents = [
+        torch.randn(r.shape, generator=generator).bfloat16().to(r.device, r.dtype) for r in flat
+    ]
     torch.autograd.backward(flat, cotangents)
     grads = [p.grad.clone() for p in module.parameters()]
     module.zero_grad()
@@ -174,6 +196,83 @@ def test_weights_and_their_gradients_are_not_kept_or_tied(where: Any) -> None:
     assert cell.weight_hh.grad._version == before
 
 
+def rounded(tensor: Any, dtype: Any = torch.float32) -> Any:
+    """Round to bfloat16 and show as another type."""
+    return tensor.bfloat16().to(dtype)
+
+
+def problem(kind: str, options: Any, where: Any) -> tuple[Any, Any, Any]:
+    """Make a module, an input and a state of numbers that bfloat16 has."""
+    cell = kind.endswith("Cell")
+    stock = getattr(torch.nn, kind)(5, 7, *([] if cell else [2]), **options, device=where)
+    stock.load_state_dict({name: rounded(value) for name, value in stock.state_dict().items()})
+    shape = () if cell else (2,)
+    h = rounded(torch.randn(*shape, 3, options.get("proj_size", 7), device=where))
+    c = rounded(torch.randn(*shape, 3, 7, device=where))
+    x = rounded(torch.randn(*(() if cell else (4,)), 3, 5, device=where))
+    return stock, x, (h, c) if kind.startswith("LSTM") else h
+
+
+def assert_close(found: list[Any], expected: list[Any]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert (one - other).norm() < 0.01 * other.norm()
+
+
+def convert(state: Any, dtype: Any) -> Any:
+    return tuple(s.to(dtype) for s in state) if isinstance(state, tuple) else state.to(dtype)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")  # PyTorch's own
+@pytest.mark.parametrize(("kind", "options"), ALL)
+def test_bfloat16(kind: str, options: Any, where: Any, runs: list[Any]) -> None:
+    stock, x, state = problem(kind, options, where)
+    ours = copy.deepcopy(stock).bfloat16()
+    bridge.accelerate(ours)
+    found = outcome(ours, x.bfloat16(), convert(state, torch.bfloat16))
+    assert {tensor.dtype for tensor in found} == {torch.bfloat16}
+    assert_close(found, outcome(stock, x, state))
+    assert [spec.compute for spec in runs] == ["bfloat16"]
+    bare = ours(x.bfloat16())
+    assert len(runs) == 2
+    assert (bare[0] if isinstance(bare, tuple) else bare).dtype is torch.bfloat16
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")  # PyTorch's own
+@pytest.mark.parametrize(("kind", "options"), ALL)
+def test_autocast(kind: str, options: Any, where: Any, runs: list[Any], autocast: Any) -> None:
+    stock, x, state = problem(kind, options, where)
+    ours = copy.deepcopy(stock)
+    bridge.accelerate(ours)
+    if isinstance(state, tuple):
+        state = (state[0], state[1].bfloat16())
+    with autocast(torch.bfloat16):
+        found = outcome(ours, x, state)
+    results = 2 + isinstance(state, tuple) - kind.endswith("Cell")
+    kinds = {tensor.dtype for tensor in found[:results]}
+    assert kinds == {torch.bfloat16}
+    *parts, last = state if isinstance(state, tuple) else (state,)
+    assert found[results + len(parts) + 1].dtype is last.dtype
+    assert found[-1].dtype is torch.float32
+    assert_close(found, outcome(stock, x, convert(state, torch.float32)))
+    assert [spec.compute for spec in runs] == ["bfloat16"]
+
+
+def test_bfloat16_differentiated_twice(where: Any, runs: list[Any]) -> None:
+    stock, x, _ = problem("GRU", {}, where)
+    ours = copy.deepcopy(stock).bfloat16()
+    bridge.accelerate(ours)
+    seconds = []
+    for module, dtype in ((ours, torch.bfloat16), (stock, torch.float32)):
+        leaf = x.to(dtype).requires_grad_()
+        (first,) = torch.autograd.grad(module(leaf)[0].square().sum(), leaf, create_graph=True)
+        first.square().sum().backward()
+        seconds.append([leaf.grad, *(p.grad for p in module.parameters())])
+    assert {tensor.dtype for tensor in seconds[0]} == {torch.bfloat16}
+    for one, other in zip(*seconds, strict=True):
+        assert (one - other).norm() < 0.05 * other.norm()
+    assert len(runs) == 1
+
+
 def test_dropout_is_drawn_in_training_alone(where: Any) -> None:
     layer = bridge.GRU(5, 7, 2, dropout=0.5, device=where)
     x = torch.randn(4, 3, 5, device=where)
@@ -206,7 +305,7 @@ def test_twice_differentiated_and_used_again(where: Any, runs: list[Any]) -> Non
 
 
 def test_what_the_backend_does_not_take_is_pytorchs(
-    where: Any, runs: list[Any], monkeypatch: pytest.MonkeyPatch
+    where: Any, runs: list[Any], autocast: Any
 ) -> None:
     layer = bridge.LSTM(5, 7, device=where)
     lengths = torch.tensor([4, 2])
@@ -214,8 +313,10 @@ def test_what_the_backend_does_not_take_is_pytorchs(
     layer(packed)
     layer.double()(torch.randn(4, 2, 5, device=where, dtype=torch.float64))
     x = torch.randn(4, 2, 5, device=where)
-    with monkeypatch.context() as autocast:
-        autocast.setattr(torch, "is_autocast_enabled", lambda kind: kind == "cuda")
+    layer.half()(x.half())
+    left = bridge.accelerate(torch.nn.GRU(5, 7, device=where, dtype=torch.float16)).left
+    assert left[""].endswith("torch.float16, expected torch.float32 or torch.bfloat16")
+    with autocast(torch.float16):
         layer.float()(x)
     bridge.use_cuda(False)
     layer(x)
@@ -225,7 +326,7 @@ def test_what_the_backend_does_not_take_is_pytorchs(
     assert len(runs) == 1
     for allowed, kind in ((True, "tf32"), (False, "float32")):
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=allowed):
-            assert gpu.compute_type() == kind
+            assert gpu.precision(x) == (kind, (torch.float32,))
 
 
 def test_without_the_backend_it_cannot_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

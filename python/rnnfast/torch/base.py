@@ -48,8 +48,8 @@ def _is_traced(tensor: Any, dtype: torch.dtype) -> bool:
 def _fits(
     spec: Spec,
     weights: Sequence[Any],
-    dtype: torch.dtype,
-    suits: Callable[[Any, torch.dtype], bool] = is_plain,
+    dtype: Any,
+    suits: Callable[[Any, Any], bool] = is_plain,
 ) -> bool:
     """Tell whether weights have the type and the shapes of the layer's."""
     if spec.mode not in CELLS:  # as PyTorch's own forward will tell
@@ -109,8 +109,7 @@ class Bridged(torch.nn.Module):
     def _recur(self, x: Tensor, state: State, packing: Packing | None = None) -> Result | None:
         """Compute output and state; None where that is for PyTorch."""
         if gpu.is_used(x):
-            kind = gpu.compute_type()
-            return self._recur_on_gpu(kind, x, state) if kind and packing is None else None
+            return self._recur_on_gpu(x, state) if packing is None else None
         kind = compute_type()
         if kind == "float32":
             return self._recur_in(kind, x, state, packing)
@@ -148,13 +147,16 @@ class Bridged(torch.nn.Module):
         seed = int(_draw_seed()) if plan.spec.dropout else 0
         return compute(Call(plan, packing, seed, flat), inputs)
 
-    def _recur_on_gpu(self, kind: str, x: Tensor, state: State) -> Result | None:
-        inputs, dtype = Inputs(x, state, self._weights()), x.dtype
-        if not (is_eager() and all(map(gpu.is_plain, (x, *state), repeat(dtype)))):
+    def _recur_on_gpu(self, x: Tensor, state: State) -> Result | None:
+        precision = gpu.precision(x)
+        if precision is None or not is_eager():
             return None
-        shapes = tuple(part.shape for part in state)
-        plan = plan_of(self._options(False), kind, dtype, x.shape, shapes, None, True)
-        if plan is None or not _fits(plan.spec, inputs.weights, dtype, gpu.is_plain):
+        kind, dtypes = precision
+        if not all(map(gpu.is_plain, (x, *state), repeat(dtypes))):
+            return None
+        inputs, shapes = Inputs(x, state, self._weights()), tuple(part.shape for part in state)
+        plan = plan_of(self._options(False), kind, torch.float32, x.shape, shapes, None, True)
+        if plan is None or not _fits(plan.spec, inputs.weights, dtypes, gpu.is_plain):
             return None
         if plan.spec.dropout and gpu.is_captured():  # replays would all drop the same
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,6 +14,7 @@ from rnnfast import device
 from .arrays import PLAIN, Tensor
 
 _FIRST = torch.device("cuda", 0)
+DTYPES = (torch.float32, torch.bfloat16)
 _DEFAULT_STREAM = 1  # as arrays call it
 _unwrap_if_dead = torch._C._functorch.unwrap_if_dead  # of a transform that is over
 
@@ -28,9 +30,10 @@ _choice = _Choice()
 def use_cuda(enabled: bool = True) -> None:
     """Choose who computes modules on the first GPU: rnnfast's GPU backend, or PyTorch by cuDNN.
 
-    PyTorch does unless told otherwise: the backend has not been measured yet. It takes float32
-    tensors that are not packed, outside autocast, transforms and tracers, and uses TF32 where
-    ``torch.backends.cudnn`` allows it; all else is PyTorch's.
+    PyTorch does unless told otherwise: the backend has not been measured yet. It takes tensors
+    that are not packed, outside transforms and tracers: float32, with TF32 where
+    ``torch.backends.cudnn`` allows it, and bfloat16, also as autocast's type; all else is
+    PyTorch's.
 
     Parameters
     ----------
@@ -57,24 +60,33 @@ def is_used(x: Any) -> bool:
     return _choice.rnnfast and is_there(x)
 
 
-def is_plain(tensor: Any, dtype: torch.dtype) -> bool:
-    """Tell whether a tensor's memory may be read as an array on the GPU."""
+def is_plain(tensor: Any, dtypes: Container[torch.dtype]) -> bool:
+    """Tell whether a tensor has one of the types and may be read as an array on the GPU."""
     return (
         type(tensor) in PLAIN
         and is_there(tensor)
-        and tensor.dtype is dtype
+        and tensor.dtype in dtypes
         and tensor.layout is torch.strided
         and not tensor.is_neg()
     )
 
 
-def compute_type() -> str | None:
-    """Name the precision of products; None if that is for PyTorch alone."""
+def precision(x: Tensor) -> tuple[str, tuple[torch.dtype, ...]] | None:
+    """Name the precision of products and the types that all tensors of a call may have.
+
+    None if that is for PyTorch alone.
+    """
     if torch.is_autocast_enabled("cuda"):
-        return None
+        wanted = torch.get_autocast_dtype("cuda")
+        return ("bfloat16", DTYPES) if wanted is torch.bfloat16 else None
+    if x.dtype is torch.bfloat16:
+        return "bfloat16", (x.dtype,)
+    return ("tf32" if _allows_tf32() else "float32"), (torch.float32,)
+
+
+def _allows_tf32() -> bool:
     rnn = getattr(torch.backends.cudnn, "rnn", None)  # since PyTorch 2.9
-    tf32 = torch.backends.cudnn.allow_tf32 if rnn is None else rnn.fp32_precision == "tf32"
-    return "tf32" if tf32 else "float32"
+    return torch.backends.cudnn.allow_tf32 if rnn is None else rnn.fp32_precision == "tf32"
 
 
 def current_stream() -> int:

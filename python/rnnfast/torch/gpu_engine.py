@@ -1,9 +1,14 @@
-"""Calls of the GPU backend's layer with tensors, apart from autograd; as those of `engine`."""
+"""Calls of the GPU backend's layer with tensors, apart from autograd; as those of `engine`.
+
+The layer's arrays are float32. Tensors of bfloat16 are converted on their way.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+
+import torch
 
 from . import gpu
 from .arrays import State, Tensor
@@ -16,40 +21,50 @@ def _state_arrays(call: Call, parts: Sequence[Tensor | None]) -> Any:
     """View a state as what the layer takes; None, as a part too, are zeros."""
     if not parts:
         return None
-    cell = call.plan.spec.cell
-    arrays = [None if part is None else gpu.Shown(part[None] if cell else part) for part in parts]
+    arrays = [None if part is None else _shown(call, part) for part in parts]
     return tuple(arrays) if call.plan.pair else arrays[0]
 
 
-def _state_tensors(call: Call, state: Any) -> State:
-    """View what the layer returns as a state."""
-    tensors = [gpu.as_tensor(array) for array in (state if call.plan.pair else (state,))]
-    return tuple(_without_axis(call, tensor) for tensor in tensors)
+def _shown(call: Call, tensor: Tensor) -> gpu.Shown:
+    """View a tensor, which lacks an axis if it is a cell's, as what the layer takes."""
+    tensor = tensor.float()
+    return gpu.Shown(tensor[None] if call.plan.spec.cell else tensor)
 
 
-def _without_axis(call: Call, tensor: Tensor) -> Tensor:
-    """Take from a cell's result the axis that cells do not have."""
-    return tensor.squeeze_(0) if call.plan.spec.cell else tensor
+def _result_type(call: Call) -> torch.dtype:
+    """Tell the type of outputs and states."""
+    return torch.bfloat16 if call.plan.spec.compute == "bfloat16" else torch.float32
+
+
+def _state_tensors(call: Call, state: Any, dtype: torch.dtype) -> State:
+    """Make a state of what the layer returns."""
+    parts = state if call.plan.pair else (state,)
+    return tuple(_as_tensor(call, array, dtype) for array in parts)
+
+
+def _as_tensor(call: Call, array: Any, dtype: torch.dtype) -> Tensor:
+    """Make a tensor of a result, without the axis that cells do not have."""
+    tensor = gpu.as_tensor(array)
+    return (tensor.squeeze_(0) if call.plan.spec.cell else tensor).to(dtype)
 
 
 def run(call: Call, inputs: Inputs, record: bool) -> tuple[Tensor, State, Recording | None]:
     """Run forward: the output, the state and, if wanted, what backward needs."""
-    plan, x = call.plan, inputs.x
-    core: Any = plan.core
+    core: Any = call.plan.core
     y_array, after, tape = core.forward(
-        gpu.Shown(gather(inputs.weights)),
-        gpu.Shown(x[None] if plan.spec.cell else x),
+        gpu.Shown(gather(inputs.weights).float()),
+        _shown(call, inputs.x),
         _state_arrays(call, inputs.state),
         None,
         None,
-        record or plan.spec.dropout > 0,  # outputs are dropped in recorded calls alone
+        record or call.plan.spec.dropout > 0,  # outputs are dropped in recorded calls alone
         call.seed,
         None,
         None,
     )
-    y = _without_axis(call, gpu.as_tensor(y_array))
-    recording = Recording(core, tape, x.data_ptr(), None) if record else None
-    return y, _state_tensors(call, after), recording
+    recording = Recording(core, tape, inputs.x.data_ptr(), None) if record else None
+    dtype = _result_type(call)
+    return _as_tensor(call, y_array, dtype), _state_tensors(call, after, dtype), recording
 
 
 def run_back(
@@ -64,19 +79,19 @@ def run_back(
     if recording is None or not recording.fits(inputs.x, None):
         recording = run(call, inputs, record=True)[2]
         assert recording is not None
-    cell, (dy, *dstate) = call.plan.spec.cell, cotangents
+    dy, *dstate = cotangents
     core: Any = recording.core
-    dx_array, dinitial, dweights = core.backward(
-        gpu.Shown(gather(inputs.weights)),
+    dx, dinitial, dweights = core.backward(
+        gpu.Shown(gather(inputs.weights).float()),
         recording.take(),
-        None if dy is None else gpu.Shown(dy[None] if cell else dy),
+        None if dy is None else _shown(call, dy),
         _state_arrays(call, dstate) if any(part is not None for part in dstate) else None,
         None,
         input_gradient,
         None,
     )
     return Gradients(
-        None if dx_array is None else _without_axis(call, gpu.as_tensor(dx_array)),
-        _state_tensors(call, dinitial) if inputs.state else (),
-        gpu.as_tensor(dweights),
+        None if dx is None else _as_tensor(call, dx, inputs.x.dtype),
+        _state_tensors(call, dinitial, inputs.state[0].dtype) if inputs.state else (),
+        gpu.as_tensor(dweights).to(inputs.weights[0].dtype),
     )

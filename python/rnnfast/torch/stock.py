@@ -94,8 +94,11 @@ def gradients(
         # As tensors of their own: one of them may be computed from another.
         own = [t.view_as(t) if w else t for t, w in zip(given, wanted, strict=True)]
         end = 1 + len(inputs.state)
-        results = outputs(spec, packing, Inputs(own[0], tuple(own[1:end]), own[end:]))
-        pairs = [(r, d) for r, d in zip(results, cotangents, strict=True) if d is not None]
+        wide = [t.float() if t.dtype is torch.bfloat16 else t for t in own]
+        results = outputs(spec, packing, Inputs(wide[0], tuple(wide[1:end]), wide[end:]))
+        pairs = [
+            (r, d.to(r.dtype)) for r, d in zip(results, cotangents, strict=True) if d is not None
+        ]
         found = torch.autograd.grad(
             [result for result, _ in pairs],
             [tensor for tensor, want in zip(own, wanted, strict=True) if want],

@@ -137,8 +137,9 @@ def _why_not(module: torch.nn.Module) -> str:
     if "forward" in module.__dict__:
         return "its forward was replaced"
     for name, weight in module.named_parameters(recurse=False):
-        if weight.device.type != "cpu" and not gpu.is_used(weight):
+        used = gpu.is_used(weight)
+        if weight.device.type != "cpu" and not used:
             return f"{name} is on {weight.device}, expected the CPU (a GPU: use_cuda())"
-        if weight.dtype not in DTYPES:
-            return f"{name} is {weight.dtype}, expected torch.float32 or torch.float64"
+        if weight.dtype not in (dtypes := gpu.DTYPES if used else DTYPES):
+            return f"{name} is {weight.dtype}, expected {' or '.join(map(str, dtypes))}"
     return ""
