@@ -37,6 +37,13 @@ TITLES = {"forward": "Forward", "train": "Forward and BPTT", "step": "One time s
 """Of the tables, by pass."""
 
 
+class Device(StrEnum):
+    """What computes."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
 class Dtype(StrEnum):
     """Element types of the layers, or of their products."""
 
@@ -91,6 +98,9 @@ def command(
     dtype: Annotated[
         Dtype, typer.Option(help="Element type, or that of products alone (bfloat16, int8).")
     ] = Dtype.FLOAT32,
+    device: Annotated[
+        Device, typer.Option(help="The processor, or a GPU, in all of its precisions.")
+    ] = Device.CPU,
     threads: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Threads for every library.")
     ] = None,
@@ -104,7 +114,7 @@ def command(
         bool, typer.Option("--torch", help="Measure PyTorch models instead, stock and accelerated.")
     ] = False,
     peers: Annotated[
-        bool, typer.Option(help="Run PyTorch, ONNX Runtime and JAX too where installed.")
+        bool, typer.Option(help="Run PyTorch, ONNX Runtime, JAX, cuDNN too where installed.")
     ] = True,
     draw: Annotated[bool, typer.Option("--plot/--no-plot", help="Draw the two PNGs.")] = True,
     out: Annotated[
@@ -115,13 +125,26 @@ def command(
 
     The full grid takes a quarter of an hour, longer with JAX. Any of --batch, --input-size and
     --hidden-size replaces it; those left out are then 32, 128 and 512. With --torch models of
-    PyTorch are measured instead, stock and accelerated, which takes some minutes.
+    PyTorch are measured instead, stock and accelerated, which takes some minutes. With --device
+    cuda modules are measured on a GPU, at other shapes, beside PyTorch's and all algorithms of
+    cuDNN.
     """
     from rich.console import Console
 
     effort = QUICK_EFFORT if quick else FULL_EFFORT
     if rounds is not None:
         effort = Effort(seconds=0.0, least=rounds, most=rounds)
+    shapes = _shapes(batch, input_size, hidden_size)
+    if device is Device.CUDA:
+        if torch or isa or threads or dtype is not Dtype.FLOAT32:
+            raise ValueError(
+                "--device cuda takes no --torch, no --isa, no --threads and no --dtype"
+            )
+        shapes = shapes or list(grid.GPU_QUICK if quick else grid.GPU_FULL)
+        _measure_gpu(
+            grid.cases(shapes, _names(cells), seq_length=seq_length), effort, out, peers=peers
+        )
+        return
     if torch:
         if batch or input_size or hidden_size or dtype is not Dtype.FLOAT32 or not peers:
             raise ValueError(
@@ -134,10 +157,8 @@ def command(
         raise ValueError("the plot needs matplotlib: install it, or pass --no-plot")
     out.mkdir(parents=True, exist_ok=True)
     check_writable(out / JSON_NAME)
-    shapes = _shapes(batch, input_size, hidden_size) or (grid.QUICK if quick else grid.FULL)
-    cases = [
-        *grid.cases(shapes, _names(cells), seq_length=seq_length, dtype=dtype),
-    ]
+    shapes = shapes or list(grid.QUICK if quick else grid.FULL)
+    cases = grid.cases(shapes, _names(cells), seq_length=seq_length, dtype=dtype)
     if dtype is not Dtype.BFLOAT16:  # a step reads the float32 parameters themselves
         cases += grid.step_cases(_names(cells), dtype=dtype)
     try:
@@ -151,6 +172,23 @@ def command(
     session.show()
     session.save(out, draw=draw)
     if not session.complete:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _measure_gpu(cases: Sequence[grid.Case], effort: Effort, out: Path, *, peers: bool) -> None:
+    """Measure modules of PyTorch on a GPU."""
+    if find_spec("torch") is None:
+        raise ValueError("--device cuda needs PyTorch: pip install torch")
+    from rich.console import Console
+
+    from rnnfast.bench.gpu import command as gpu
+
+    try:
+        complete = gpu.bench(Console(), cases, effort, out, peers=peers)
+    except DisagreementError as error:
+        print(f"rnnfast: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    if not complete:
         raise typer.Exit(INTERRUPTED)
 
 

@@ -55,6 +55,15 @@ state, as in the upper layers of a stack."""
 QUICK = (Shape(1, 128, 128), Shape(16, 128, 128), Shape(32, 128, 512), Shape(64, 512, 512))
 """One shape of each kind: latency, small, usual, large."""
 
+GPU_FULL = (
+    *(Shape(batch, 512, 512) for batch in (1, 16, 64, 128)),
+    Shape(64, 128, 128),
+    Shape(64, 1024, 1024),
+)
+"""On a GPU: latency, small and large batches of the usual width, a narrow layer and a wide one."""
+
+GPU_QUICK = (Shape(16, 512, 512), Shape(64, 512, 512))
+
 STEP_SIZES = (128, 512)
 
 
