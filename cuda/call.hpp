@@ -20,6 +20,7 @@ namespace rnnfast::cuda {
 struct Arguments {
   std::shared_ptr<Buffer<float>> parameters;
   Buffer<float> x, h0, c0;
+  Buffer<Bfloat16> narrow_x;
   Buffer<int32_t> tokens, lengths;
   Buffer<uint8_t> reset;
   std::vector<View> views;
@@ -41,9 +42,10 @@ struct Tape {
   Extent extent{};
   bool tokens = false;
   bool used = false;
-  bool there = false;             // whether the call's arrays are in the machine's memory
-  bool parameters_there = false;  // whether the parameters are
-  Stream stream = 0;              // of the call
+  bool there = false;              // whether the call's arrays are in the machine's memory
+  bool parameters_there = false;   // whether the parameters are
+  bool narrow_parameters = false;  // bfloat16
+  Stream stream = 0;               // of the call
   index bytes = 0;
   int persistent_kernels = 0;  // that its calls have run
   Arguments in;

@@ -1,6 +1,7 @@
-// An array of float32 in a machine's memory that is handed to Python.
+// An array of float32 or bfloat16 in a machine's memory that is handed to Python.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <numeric>
 #include <vector>
@@ -9,29 +10,36 @@
 #include "../cpp/bindings/gil.hpp"
 #include "dlpack.hpp"
 #include "machine.hpp"
+#include "view.hpp"
 
 namespace rnnfast::cuda {
 
 template <class Machine>
 class DeviceArray {
  public:
-  DeviceArray(Machine& machine, std::vector<index> shape)
-      : shape_(std::move(shape)), stream_(machine.stream()) {
-    memory_ = machine.template make<float>(size());
+  DeviceArray(Machine& machine, std::vector<index> shape, bool narrow = false)
+      : shape_(std::move(shape)), narrow_(narrow), stream_(machine.stream()) {
+    memory_ = machine.template make<char>(bytes());
   }
 
-  float* data() const { return memory_.data(); }
+  // Of float32.
+  float* data() const { return reinterpret_cast<float*>(memory_.data()); }
+  Room room() const {
+    if (narrow_) return reinterpret_cast<Bfloat16*>(memory_.data());
+    return data();
+  }
   py::tuple shape() const { return py::tuple(py::cast(shape_)); }
   index size() const {
     return std::accumulate(shape_.begin(), shape_.end(), index{1}, std::multiplies<>());
   }
+  const char* dtype() const { return narrow_ ? "bfloat16" : "float32"; }
 
   // Version 3.
   py::dict interface() const {
-    return py::dict(py::arg("shape") = shape(), py::arg("typestr") = "<f4",
-                    py::arg("data") = py::make_tuple(reinterpret_cast<uintptr_t>(data()), false),
-                    py::arg("version") = 3, py::arg("strides") = py::none(),
-                    py::arg("stream") = stream_);
+    return py::dict(
+        py::arg("shape") = shape(), py::arg("typestr") = narrow_ ? bfloat16_name : "<f4",
+        py::arg("data") = py::make_tuple(reinterpret_cast<uintptr_t>(data()), false),
+        py::arg("version") = 3, py::arg("strides") = py::none(), py::arg("stream") = stream_);
   }
 
   static py::tuple dlpack_device(const DeviceArray&) {
@@ -67,7 +75,8 @@ class DeviceArray {
     made->tensor = {array.data(),
                     {dlpack::cuda_device, Machine::device_used},
                     static_cast<int32_t>(made->shape.size()),
-                    {dlpack::floating, 32, 1},
+                    array.narrow_ ? dlpack::DataType{dlpack::bfloat, 16, 1}
+                                  : dlpack::DataType{dlpack::floating, 32, 1},
                     made->shape.data(),
                     nullptr,
                     0};
@@ -88,15 +97,25 @@ class DeviceArray {
   // Its address, where its memory is another library's, which is to free it.
   uintptr_t release() { return reinterpret_cast<uintptr_t>(memory_.release()); }
 
+  // As float32.
   py::array numpy() const {
     py::array_t<float> copy(shape_);
+    auto* to = copy.mutable_data();
     const typename Machine::Turn turn;
     const WithoutGil without_gil;
-    if (size()) Machine::read(copy.mutable_data(), data(), size() * sizeof(float), stream_);
+    if (!size()) return copy;
+    if (!narrow_) {
+      Machine::read(to, memory_.data(), bytes(), stream_);
+    } else {
+      std::vector<Bfloat16> read(size());
+      Machine::read(read.data(), memory_.data(), bytes(), stream_);
+      std::transform(read.begin(), read.end(), to, [](Bfloat16 value) { return to_float(value); });
+    }
     return copy;
   }
 
  private:
+  index bytes() const { return size() * (narrow_ ? sizeof(Bfloat16) : sizeof(float)); }
   static void after(const DeviceArray& array, Stream user) {
     try {
       const typename Machine::Turn turn;
@@ -109,16 +128,19 @@ class DeviceArray {
   }
 
   std::vector<index> shape_;
+  bool narrow_;
   Stream stream_;
-  Buffer<float> memory_;
+  Buffer<char> memory_;
 };
 
 template <class Machine>
 void add_device_array(py::module_& m) {
   using Ours = DeviceArray<Machine>;
   py::class_<Ours>(m, "DeviceArray",
-                   "An array of float32 on the GPU, for CUDA's array interface and DLPack.")
+                   "An array of float32 or bfloat16 on the GPU, for CUDA's array interface and "
+                   "DLPack.")
       .def_property_readonly("shape", &Ours::shape)
+      .def_property_readonly("dtype", &Ours::dtype)
       .def("release", &Ours::release)
       .def_property_readonly("__cuda_array_interface__", &Ours::interface)
       .def("__dlpack_device__", &Ours::dlpack_device)

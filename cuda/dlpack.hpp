@@ -12,7 +12,7 @@ struct Device {
   int32_t type, id;
 };
 
-enum Code : uint8_t { integer = 0, unsigned_integer = 1, floating = 2, boolean = 6 };
+enum Code : uint8_t { integer = 0, unsigned_integer = 1, floating = 2, bfloat = 4, boolean = 6 };
 
 struct DataType {
   uint8_t code, bits;

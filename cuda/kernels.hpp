@@ -240,24 +240,23 @@ struct LeaveBack : BackKernel<Operand> {
 };
 
 // Rows (T, B, width) as an operand of products; those without a step are zeros, whatever they hold.
-template <class From, class Operand>
 struct Convert {
   Sequences sequences;
   index width;
-  const From* from;
-  Operand* to;
+  Numbers from;
+  Room to;
 
   RNNFAST_HD index threads() const { return sequences.steps * sequences.batch * width; }
   RNNFAST_HD void operator()(index i) const {
     const index row = i / width, t = row / sequences.batch, b = row % sequences.batch;
-    to[i] = to_operand<Operand>(sequences.alive(t, b) ? to_float(from[i]) : 0.0f);
+    to.put(i, sequences.alive(t, b) ? from[i] : 0.0f);
   }
 };
 
 // (rows, columns) → (columns, rows)
 struct Transpose {
   index rows, columns;
-  const float* from;
+  Numbers from;
   float* to;
 
   RNNFAST_HD index threads() const { return rows * columns; }
@@ -291,6 +290,16 @@ struct Arrange {
 
   RNNFAST_HD index threads() const { return layout.count(); }
   RNNFAST_HD void operator()(index i) const { to[i] = from[layout.at(i)]; }
+};
+
+// The same of numbers, which may change their type.
+struct ArrangeNumbers {
+  Layout layout;
+  Numbers from;
+  Room to;
+
+  RNNFAST_HD index threads() const { return layout.count(); }
+  RNNFAST_HD void operator()(index i) const { to.put(i, from[layout.at(i)]); }
 };
 
 inline constexpr int32_t no_token = -1;

@@ -14,8 +14,8 @@ namespace rnnfast::cuda {
 
 // Arrays of a call in the machine's memory, time before batch. Null stands for what is not given.
 struct Inputs {
-  const float* parameters;
-  const float* x;         // (T, B, I); null where there are tokens
+  Numbers parameters;
+  Numbers x;              // (T, B, I); none where there are tokens
   const int32_t* tokens;  // (T, B)
   const float *h0, *c0;   // (L·D, B, ·)
   const int32_t* lengths;
@@ -24,12 +24,12 @@ struct Inputs {
 };
 
 struct Outputs {
-  float* y;                // (T, B, D·R)
+  Room y;                  // (T, B, D·R)
   float *h_last, *c_last;  // (L·D, B, ·)
 };
 
 struct OutputGradients {
-  const float* dy;
+  Numbers dy;
   const float *dh_last, *dc_last;
 };
 
@@ -64,18 +64,23 @@ class Network {
 
   void forward(Machine& machine, const Outputs& out) {
     machine_ = &machine;
-    if constexpr (narrow) weights_ = converted(in_.parameters, parameter_count(spec_));
-    const float* x = in_.x;
+    if (!in_.parameters.template as<Operand>()) weights_ = converted_parameters();
+    Numbers x = in_.x;
+    Buffer<float> exact;  // what is dropped from is not rounded before
     for (index l = 0; l < spec_.layers; ++l) {
       Layer layer;
       read_input(layer, l, x);
-      float* y = out.y;
+      Room y = out.y;
+      const index count = rows() * spec_.width();
       if (l + 1 < spec_.layers) {
-        layer.y = keep<float>(rows() * spec_.width());
-        y = layer.y.data();
+        if (narrow && drops())
+          y = (exact = machine_->template make<float>(count)).data();
+        else
+          y = (layer.y = keep<Operand>(count)).data();
       }
       run(layer, l, y, out);
-      if (l + 1 < spec_.layers) x = dropped(l, y);
+      x = y;
+      if (l + 1 < spec_.layers && drops()) drop(l, y.wide);
       if (!record_) layers_.clear();  // whose y has been read
       layers_.push_back(std::move(layer));
     }
@@ -83,7 +88,7 @@ class Network {
 
   void backward(Machine& machine, const OutputGradients& given, const InputGradients& wanted) {
     machine_ = &machine;
-    const float* dy = given.dy;
+    Numbers dy = given.dy;
     Buffer<float> held, next;
     for (index l = spec_.layers; l-- > 0;) {
       float* dx = l ? nullptr : wanted.dx;
@@ -93,21 +98,18 @@ class Network {
       }
       run_back(l, dy, dx, given, wanted);
       if (l) {
-        dy = dropped(l - 1, dx);
+        if (drops()) drop(l - 1, dx);
+        dy = dx;
         held = std::move(next);
       }
     }
   }
 
   // Backward is to find the parameters, the same ones, elsewhere.
-  void move_parameters(const float* parameters) {
+  void move_parameters(const Numbers& parameters) {
     in_.parameters = parameters;
     for (index l = 0; l < spec_.layers; ++l)
-      for (int d = 0; d < spec_.directions; ++d) {
-        const auto w = rnnfast::weights(spec_, parameters, l, d);
-        auto& k = layers_[l].directions[d].track;
-        k.b_ih = w.b_ih, k.b_hh = w.b_hh;
-      }
+      for (int d = 0; d < spec_.directions; ++d) set_biases(layers_[l].directions[d].track, l, d);
   }
 
   // Of what is kept for BPTT.
@@ -122,7 +124,7 @@ class Network {
     Track<Operand> track;
   };
   struct Layer {
-    Buffer<float> y;  // null of the last
+    Buffer<Operand> y;  // null of the last, and where outputs are dropped
     Buffer<Operand> converted;
     const Operand* x = nullptr;  // (T·B, I); null of tokens
     std::vector<Direction> directions;
@@ -141,31 +143,30 @@ class Network {
     return machine_->template make<T>(count);
   }
 
-  Buffer<Operand> converted(const float* from, index count) {
+  Buffer<Operand> converted_parameters() {
+    const index count = parameter_count(spec_);
     auto to = keep<Operand>(count);
-    machine_->run(Convert<float, Operand>{{count, 1, nullptr, nullptr, false}, 1, from, to.data()});
+    machine_->run(Convert{{count, 1, nullptr, nullptr, false}, 1, in_.parameters, to.data()});
     return to;
   }
 
   // x as products read it, with zeros where a sequence has no step: 0 · NaN is no zero.
-  void read_input(Layer& layer, index l, const float* x) {
-    if (!x) return;
-    if constexpr (!narrow) layer.x = x;
-    if (!narrow && (l || !in_.lengths)) return;
+  void read_input(Layer& layer, index l, const Numbers& x) {
+    layer.x = x.template as<Operand>();
+    if (!x || (layer.x && (l || !in_.lengths))) return;
     const index width = spec_.layer_input(l);
     layer.converted = keep<Operand>(rows() * width);
-    machine_->run(Convert<float, Operand>{sequences(false), width, x, layer.converted.data()});
+    machine_->run(Convert{sequences(false), width, x, layer.converted.data()});
     layer.x = layer.converted.data();
   }
 
+  bool drops() const { return record_ && spec_.dropout > 0; }
   // A layer's output after dropout; of gradients, the same in the other direction. In place.
-  float* dropped(index l, float* y) {
-    if (!record_ || spec_.dropout == 0) return y;
+  void drop(index l, float* y) {
     const double p = spec_.dropout;
     const auto threshold = static_cast<uint32_t>(std::lround(p * (1 << 24)));
     const float scale = p < 1 ? static_cast<float>(1 / (1 - p)) : 0.0f;
     machine_->run(Drop{rows() * spec_.width(), l, seed_, threshold, scale, y, y});
-    return y;
   }
 
   // The part of an array (L·D, B, width) that belongs to a direction.
@@ -174,17 +175,25 @@ class Network {
     return all ? all + (l * spec_.directions + d) * B() * width : nullptr;
   }
 
+  // Pointers that are as far from `origin` as a direction's parameters are from the first one,
+  // whatever their type.
+  const char* origin() const { return static_cast<const char*>(in_.parameters.data()); }
+  auto places(index l, int d) const { return rnnfast::weights(spec_, origin(), l, d); }
+
+  Numbers parameters_at(const char* place) const {
+    return place ? in_.parameters + (place - origin()) : Numbers();
+  }
+  void set_biases(Track<Operand>& k, index l, int d) const {
+    const auto w = places(l, d);
+    k.b_ih = parameters_at(w.b_ih), k.b_hh = parameters_at(w.b_hh);
+  }
+
   Weights<Operand> operands(index l, int d) const {
-    const auto* flat = in_.parameters;
-    const auto w = rnnfast::weights(spec_, flat, l, d);
-    if constexpr (narrow) {
-      const auto narrowed = [&](const float* p) {
-        return p ? weights_.data() + (p - flat) : nullptr;
-      };
-      return {narrowed(w.w_ih), narrowed(w.w_hh), narrowed(w.w_hr)};
-    } else {
-      return {w.w_ih, w.w_hh, w.w_hr};
-    }
+    const auto* given = in_.parameters.template as<Operand>();
+    const auto* all = given ? given : weights_.data();
+    const auto w = places(l, d);
+    const auto at = [&](const char* place) { return place ? all + (place - origin()) : nullptr; };
+    return {at(w.w_ih), at(w.w_hh), at(w.w_hr)};
   }
 
   // Whether one persistent kernel runs all directions of a layer.
@@ -203,9 +212,8 @@ class Network {
   }
 
   template <class Cell, bool projected>
-  Direction make_direction(index l, int d, bool at_once, float* y, const Outputs& out) {
+  Direction make_direction(index l, int d, bool at_once, const Room& y, const Outputs& out) {
     const index N = rows(), H = spec_.hidden, R = spec_.output();
-    const auto w = rnnfast::weights(spec_, in_.parameters, l, d);
     Direction own;
     own.gates = keep<float>(N * Cell::gates * H);
     if (!at_once) own.u = keep<float>(B() * Cell::gates * H);
@@ -219,7 +227,7 @@ class Network {
     Track<Operand>& k = own.track;
     k.sequences = sequences(d == 1);
     k.shape = {spec_.layer_input(l), H, R, spec_.nonlinearity};
-    k.b_ih = w.b_ih, k.b_hh = w.b_hh;
+    set_biases(k, l, d);
     k.gates = own.gates.data(), k.h = own.h.data(), k.c = own.c.data();
     k.kept = own.kept.data(), k.u = own.u.data();
     k.kept_operand = own.kept_operand.data();
@@ -234,7 +242,7 @@ class Network {
     return own;
   }
 
-  void run(Layer& layer, index l, float* y, const Outputs& out) {
+  void run(Layer& layer, index l, const Room& y, const Outputs& out) {
     with_cell(spec_, [&]<class Cell, bool projected>(Cell, std::bool_constant<projected>) {
       const bool at_once = runs_at_once<persistent::Forward, Cell, projected>();
       std::vector<persistent::ForwardSide<Operand>> sides;
@@ -255,13 +263,13 @@ class Network {
   void multiply_input(const Layer& layer, index l, int d) {
     const auto& k = layer.directions[d].track;
     const index I = k.shape.input, GH = spec_.traits().gates * spec_.hidden;
-    if (!layer.x) return gather(k, rnnfast::weights(spec_, in_.parameters, l, d).w_ih, GH);
+    if (!layer.x) return gather(k, parameters_at(places(l, d).w_ih), GH);
     machine_->multiply(Product<Operand>{{layer.x, rows(), I, I},
                                         Matrix<const Operand>{operands(l, d).ih, GH, I, I}.t(),
                                         {k.gates, rows(), GH, GH}});
   }
 
-  void gather(const Track<Operand>& k, const float* w_ih, index GH) {
+  void gather(const Track<Operand>& k, const Numbers& w_ih, index GH) {
     const index I = k.shape.input;
     const auto columns = machine_->template make<float>(I * GH);
     machine_->run(Transpose{GH, I, w_ih, columns.data()});
@@ -276,7 +284,7 @@ class Network {
   };
 
   template <class Cell, bool projected>
-  Gradients make_gradients(index l, int d, const float* dy, const OutputGradients& given) {
+  Gradients make_gradients(index l, int d, const Numbers& dy, const OutputGradients& given) {
     const index N = rows(), H = spec_.hidden, R = spec_.output(), GH = Cell::gates * H;
     Gradients own;
     own.da = machine_->template make<Operand>(N * GH);
@@ -285,7 +293,7 @@ class Network {
     own.dh = carried(part(given.dh_last, l, d, R), R);
     own.dc = carried(part(given.dc_last, l, d, H), Cell::has_cell_state ? H : 0);
     own.dhidden = machine_->template make<float>(projected || Cell::splits ? B() * H : 0);
-    own.track = {dy ? dy + d * R : nullptr,
+    own.track = {dy + d * R,
                  spec_.width(),
                  own.da.data(),
                  Cell::state_gates_differ ? own.du.data() : own.da.data(),
@@ -296,7 +304,7 @@ class Network {
     return own;
   }
 
-  void run_back(index l, const float* dy, float* dx, const OutputGradients& given,
+  void run_back(index l, const Numbers& dy, float* dx, const OutputGradients& given,
                 const InputGradients& wanted) {
     with_cell(spec_, [&]<class Cell, bool projected>(Cell, std::bool_constant<projected>) {
       const bool at_once = runs_at_once<persistent::Backward, Cell, projected>();
@@ -348,8 +356,7 @@ class Network {
   Buffer<float> carried(const float* given, index width) {
     auto to = machine_->template make<float>(B() * width);
     if (given)
-      machine_->run(
-          Convert<float, float>{{B(), 1, nullptr, nullptr, false}, width, given, to.data()});
+      machine_->run(Convert{{B(), 1, nullptr, nullptr, false}, width, given, to.data()});
     else
       machine_->zero(to.data(), B() * width * sizeof(float));
     return to;

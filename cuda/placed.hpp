@@ -30,18 +30,19 @@ class Placed {
     const Given given = read(machine, call, x);
     const Extent& e = given.extent;
     auto tape = new_tape(machine, given, call.seed);
-    auto y = std::make_unique<PyArray>(machine, own_.y_shape(e, call.is_step));
+    const bool narrow = given.x.is_narrow();
+    auto y = std::make_unique<PyArray>(machine, own_.y_shape(e, call.is_step), narrow);
     NewArrays last(machine, own_.spec, e);
     if (e.batch > 0) {
       const WithoutGil without_gil;
       const Settled settled(machine);
       place(machine, tape->in, given);
       const bool turn = e.batched && e.batch_first && !call.is_step;
-      const auto room = machine.template make<float>(turn ? y->size() : 0);
-      float* to = turn ? room.data() : y->data();
+      const auto room = PyArray(machine, {turn ? y->size() : 0}, narrow);
+      const Room to = turn ? room.room() : y->room();
       own_.compute(machine, *tape, call.record,
                    {to, last.h->data(), last.c ? last.c->data() : nullptr});
-      if (turn) put_back(machine, room.data(), *y, e, own_.spec.width());
+      if (turn) put_back(machine, to, *y, e, own_.spec.width());
       if (given.packed) Machine::order(machine.stream(), given.packed->stream());  // to free it
       for (const View& view : tape->in.views) leave_view(view, machine);
       if (given.parameters) leave_view(*given.parameters, machine);
@@ -70,9 +71,13 @@ class Placed {
     const Lease lease(own_.pool, &stream, own_.memory);
     Machine& machine = *lease;
     Cotangents given;
-    if (tape.parameters_there)
+    if (tape.parameters_there) {
       given.parameters =
           read_parameters(machine, expect_there<Machine>(own_.text(flat_name), parameters));
+      if (given.parameters->is_narrow() != tape.narrow_parameters)
+        throw py::value_error(given.parameters->name + " has the type " + given.parameters->type +
+                              " on the GPU, expected that of the forward call");
+    }
     if (!dy.is_none()) given.y = read_dy(machine, *first, e);
     given.last = read_state(machine, e, "dstate", dstate);
     std::unique_ptr<PyArray> dx, d;
@@ -134,12 +139,28 @@ class Placed {
   }
 
   // A view's elements in the order of the axes: as they are, or copied if they do not lie so.
-  template <class T>
-  const T* arranged(Machine& machine, Buffer<T>& room, const View& view, const Layout& layout) {
-    const auto* data = static_cast<const T*>(view.data);
+  const uint8_t* arranged(Machine& machine, Buffer<uint8_t>& room, const View& view,
+                          const Layout& layout) {
+    const auto* data = static_cast<const uint8_t*>(view.data);
     if (!layout.has_gaps()) return data;
+    room = machine.template make<uint8_t>(layout.count());
+    machine.run(Arrange<uint8_t>{layout, data, room.data()});
+    return room.data();
+  }
+  // The same of numbers, of type T if they are copied.
+  template <class T>
+  Numbers arranged_numbers(Machine& machine, Buffer<T>& room, const View& view,
+                           const Layout& layout) {
+    if (!layout.has_gaps()) return view.numbers();
     room = machine.template make<T>(layout.count());
-    machine.run(Arrange<T>{layout, data, room.data()});
+    machine.run(ArrangeNumbers{layout, view.numbers(), room.data()});
+    return room.data();
+  }
+  const float* floats(Machine& machine, Buffer<float>& room, const View& view,
+                      const Layout& layout) {
+    if (!layout.has_gaps() && !view.is_narrow()) return view.numbers().wide;
+    room = machine.template make<float>(layout.count());
+    machine.run(ArrangeNumbers{layout, view.numbers(), room.data()});
     return room.data();
   }
 
@@ -190,6 +211,7 @@ class Placed {
     auto tape = own_.new_tape(given.extent, given.x.is_integer(), seed);
     tape->there = true;
     tape->parameters_there = given.parameters.has_value();
+    tape->narrow_parameters = given.parameters && given.parameters->is_narrow();
     tape->stream = machine.stream();
     tape->in.views = {given.x};
     for (const auto* view : {&given.initial.h, &given.initial.c, &given.reset})
@@ -204,12 +226,12 @@ class Placed {
     inputs.steps = e.steps;
     inputs.batch = e.batch;
     if (given.parameters)
-      inputs.parameters = static_cast<const float*>(given.parameters->data);
+      inputs.parameters = given.parameters->numbers();
     else
       own_.set_parameters(machine, all, given.values, given.packed);
     place_x(machine, all, given);
-    if (h) inputs.h0 = arranged(machine, all.h0, *h, state_of(*h, e, own_.spec.output()));
-    if (c) inputs.c0 = arranged(machine, all.c0, *c, state_of(*c, e, own_.spec.hidden));
+    if (h) inputs.h0 = floats(machine, all.h0, *h, state_of(*h, e, own_.spec.output()));
+    if (c) inputs.c0 = floats(machine, all.c0, *c, state_of(*c, e, own_.spec.hidden));
     own_.set_boundaries(machine, all, given.boundaries);
     if (given.reset)
       inputs.reset = arranged(machine, all.reset, *given.reset, rows_of(*given.reset, e, 1, false));
@@ -220,7 +242,7 @@ class Placed {
     const StateObjects given = state_objects(own_.spec, argument, object);
     const auto part = [&](const std::string& label, const py::object& value, bool is_c) {
       View view = read_view(own_.text(label), value, machine);
-      view.expect_type("<f4", "float32");
+      view.expect_numbers();
       expect_state_shape(own_.spec, e, label, view.shadow(), is_c);
       return view;
     };
@@ -232,7 +254,7 @@ class Placed {
 
   View read_x(Machine& machine, const Source& source) const {
     View x = read_view(source, machine);
-    if (!x.is_integer()) x.expect_type("<f4", "float32, or int32 or int64 for tokens");
+    if (!x.is_integer()) x.expect_numbers(", or int32 or int64 for tokens");
     return x;
   }
 
@@ -240,7 +262,7 @@ class Placed {
   View read_parameters(Machine& machine, const Source& source) const {
     expect_device<Machine>(source);
     View view = read_view(source, machine);
-    view.expect_type("<f4", "float32");
+    view.expect_numbers();
     if (view.count() != own_.count)
       throw py::value_error(view.name + " has " + std::to_string(view.count()) +
                             " elements, expected " + std::to_string(own_.count));
@@ -270,7 +292,10 @@ class Placed {
     const index width = x.is_integer() ? 1 : own_.spec.input;
     const Layout layout = rows_of(x, given.extent, width, given.is_step);
     if (!x.is_integer()) {
-      all.inputs.x = arranged(machine, all.x, x, layout);
+      if (own_.spec.compute == Compute::bfloat16)
+        all.inputs.x = arranged_numbers(machine, all.narrow_x, x, layout);
+      else
+        all.inputs.x = arranged_numbers(machine, all.x, x, layout);
       return;
     }
     all.tokens = machine.template make<int32_t>(layout.count());
@@ -288,10 +313,10 @@ class Placed {
   }
 
   // Time before batch → the caller's order.
-  void put_back(Machine& machine, const float* from, const PyArray& to, const Extent& e,
+  void put_back(Machine& machine, const Numbers& from, const PyArray& to, const Extent& e,
                 index width) {
     machine.run(
-        Arrange<float>{{e.batch, e.steps, width, {width, e.batch * width, 1}}, from, to.data()});
+        ArrangeNumbers{{e.batch, e.steps, width, {width, e.batch * width, 1}}, from, to.room()});
   }
 
   // A state as results are handed out.
@@ -316,10 +341,9 @@ class Placed {
   };
 
   static void move_parameters(PyTape& tape, const View& parameters) {
-    const auto* values = static_cast<const float*>(parameters.data);
     std::visit(
         [&](const auto& network) {
-          if (network) network->move_parameters(values);
+          if (network) network->move_parameters(parameters.numbers());
         },
         tape.network);
   }
@@ -332,7 +356,7 @@ class Placed {
 
   View read_dy(Machine& machine, const Source& source, const Extent& e) const {
     View dy = read_view(source, machine);
-    dy.expect_type("<f4", "float32");
+    dy.expect_numbers();
     expect_shape(own_.name(), "dy", dy.shadow(), e.shape(own_.spec.width()), "the shape of y");
     return dy;
   }
@@ -376,9 +400,10 @@ class Placed {
     Buffer<float> y_room, h_room, c_room;
     OutputGradients from{};
     if (given.y)
-      from.dy = arranged(machine, y_room, *given.y, rows_of(*given.y, e, own_.spec.width(), false));
-    if (dh) from.dh_last = arranged(machine, h_room, *dh, state_of(*dh, e, own_.spec.output()));
-    if (dc) from.dc_last = arranged(machine, c_room, *dc, state_of(*dc, e, own_.spec.hidden));
+      from.dy = arranged_numbers(machine, y_room, *given.y,
+                                 rows_of(*given.y, e, own_.spec.width(), false));
+    if (dh) from.dh_last = floats(machine, h_room, *dh, state_of(*dh, e, own_.spec.output()));
+    if (dc) from.dc_last = floats(machine, c_room, *dc, state_of(*dc, e, own_.spec.hidden));
     const bool turn = dx && e.batched && e.batch_first;
     const auto room = machine.template make<float>(turn ? dx->size() : 0);
     float* to_dx = turn ? room.data() : dx ? dx->data() : nullptr;

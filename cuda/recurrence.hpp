@@ -148,7 +148,7 @@ class Recurrence {
   auto without_dead_rows(const Operand* h) {
     const bool all_alive = !k_.sequences.lengths;
     auto masked = machine_.template make<Operand>(all_alive ? 0 : rows() * R());
-    if (!all_alive) machine_.run(Convert<Operand, Operand>{k_.sequences, R(), h, masked.data()});
+    if (!all_alive) machine_.run(Convert{k_.sequences, R(), h, masked.data()});
     return masked;
   }
 

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "../cpp/cells.hpp"
-#include "host_device.hpp"
+#include "numbers.hpp"
 
 namespace rnnfast::cuda {
 
@@ -41,7 +41,7 @@ template <class Operand>
 struct Track {
   Sequences sequences;
   Shape shape;
-  const float *b_ih, *b_hh;  // (G, H), or null
+  Numbers b_ih, b_hh;  // (G, H), or none
 
   // Kept for BPTT.
   float* gates;           // (T, B, G, H): of the input at first, then activated
@@ -53,7 +53,7 @@ struct Track {
 
   float* u;                // (B, G, H): a step's products
   float *h_last, *c_last;  // (B, R), (B, H)
-  float* y;                // (T, B, ·): a row of R every y_stride
+  Room y;                  // (T, B, ·): a row of R every y_stride
   index y_stride;
 
   // Hands unit j's h on from step t to the step `next`, or out of the sequence.
@@ -61,7 +61,7 @@ struct Track {
     const index B = sequences.batch, R = shape.output;
     const bool alive = sequences.alive(t, b);
     if (!alive) value = h[(t * B + b) * R + j];
-    y[(t * B + b) * y_stride + j] = alive ? value : 0.0f;
+    y.put((t * B + b) * y_stride + j, alive ? value : 0.0f);
     enter_h(next, b, j, value);
   }
   RNNFAST_HD void enter_h(index t, index b, index j, float value) const {
@@ -87,7 +87,7 @@ struct Track {
 // Pointers of BPTT beside those of the forward run.
 template <class Operand>
 struct GradientTrack {
-  const float* dy;  // as y; null: zeros
+  Numbers dy;  // as y; none: zeros
   index dy_stride;
   Operand* da;          // (T, B, G, H): of the gates
   Operand* du;          // the same of the state's part of them; da itself where they are equal

@@ -14,6 +14,9 @@
 
 namespace rnnfast::cuda {
 
+// bfloat16, as PyTorch and ml_dtypes call it, in __array_interface__ too.
+inline constexpr const char* bfloat16_name = "<V2";
+
 // What an object says of its memory.
 struct View {
   std::string name;  // "lstm: x", as errors begin
@@ -24,6 +27,11 @@ struct View {
   py::object owner;
 
   bool is_integer() const { return type == "<i4" || type == "<i8"; }
+  bool is_narrow() const { return type == bfloat16_name; }
+  Numbers numbers() const {
+    if (is_narrow()) return static_cast<const Bfloat16*>(data);
+    return static_cast<const float*>(data);
+  }
   index count() const {
     index n = 1;
     for (const index axis : shape) n *= axis;
@@ -35,7 +43,10 @@ struct View {
     const auto type = is_integer() ? py::dtype::of<int64_t>() : py::dtype::of<float>();
     return py::array(type, shape, std::vector<py::ssize_t>(shape.size(), 0), &nothing, py::none());
   }
-  void expect_type(const char* type_code, const char* meaning) const {
+  void expect_numbers(const char* or_else = "") const {
+    if (!is_narrow()) expect_type("<f4", std::string("float32 or bfloat16") + or_else);
+  }
+  void expect_type(const char* type_code, const std::string& meaning) const {
     if (type != type_code)
       throw py::value_error(name + " has the type " + type + " on the GPU, expected " + meaning);
   }
@@ -114,6 +125,7 @@ inline View of_interface(const std::string& name, py::handle object, const py::o
 inline std::string type_of(const dlpack::DataType& t) {
   const std::string size = std::to_string(t.bits / 8);
   if (t.lanes == 1 && t.code == dlpack::floating) return "<f" + size;
+  if (t.lanes == 1 && t.code == dlpack::bfloat && t.bits == 16) return bfloat16_name;
   if (t.lanes == 1 && t.code == dlpack::integer) return "<i" + size;
   if (t.lanes == 1 && t.code == dlpack::unsigned_integer) return (t.bits == 8 ? "|u" : "<u") + size;
   if (t.lanes == 1 && t.code == dlpack::boolean) return "|b1";

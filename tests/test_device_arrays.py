@@ -138,13 +138,15 @@ _new_capsule.restype, _new_capsule.argtypes = (
 _pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
 _pointer_of.restype, _pointer_of.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
 _CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
+_BFLOAT = 4  # in DLPack
 
 
 class Exported:
     """An array by DLPack alone."""
 
-    def __init__(self, array: Array, device: int = 0) -> None:
+    def __init__(self, array: Array, device: int = 0, code: int | None = None) -> None:
         self.array, self.device, self.there = array, device, _place[-1].put(array)
+        self.code = _CODES[array.dtype.kind] if code is None else code
         self.streams: list[int] = []
         self.deleted = 0
         self._kept: list[Any] = []
@@ -162,7 +164,7 @@ class Exported:
         def delete(_: Any) -> None:
             self.deleted += 1
 
-        fields = (address, CUDA, self.device, a.ndim, _CODES[a.dtype.kind], 8 * a.itemsize, 1)
+        fields = (address, CUDA, self.device, a.ndim, self.code, 8 * a.itemsize, 1)
         managed = _Managed(_Tensor(*fields, shape, strides, 0), None, _Deleter(delete))
         self._kept += [shape, strides, managed]
         return _new_capsule(ctypes.addressof(managed), b"dltensor", None)
@@ -178,6 +180,41 @@ def with_gaps(v: Array) -> Exposed:
     room = np.zeros((*v.shape, 2), v.dtype)
     room[..., 0] = v
     return Exposed(room[..., 0])
+
+
+def halved(v: Array) -> Array:
+    """Numbers that bfloat16 has."""
+    if v.dtype != np.float32:
+        return v
+    return (np.ascontiguousarray(v).view(np.int32) & -65536).view(np.float32)
+
+
+def bits(v: Array) -> Array:
+    """Those of such numbers in bfloat16."""
+    return (np.ascontiguousarray(v).view(np.int32) >> 16).astype(np.int16)
+
+
+def narrow(v: Array) -> Exposed:
+    """An array of bfloat16 by its interface."""
+    return Exposed(bits(v), typestr="<V2") if v.dtype == np.float32 else Exposed(v)
+
+
+def narrow_by_dlpack(v: Array) -> Exported:
+    return Exported(bits(v), code=_BFLOAT) if v.dtype == np.float32 else Exported(v)
+
+
+def narrow_with_gaps(v: Array) -> Exposed:
+    if v.dtype != np.float32:
+        return with_gaps(v)
+    room = np.zeros((*v.shape, 2), np.int16)
+    room[..., 0] = bits(v)
+    return Exposed(room[..., 0], typestr="<V2")
+
+
+def round_to_bfloat16(v: Array) -> Array:
+    """To nearest, ties to even, as float32."""
+    words = v.view(np.uint32).astype(np.uint64)
+    return ((words + 0x7FFF + (words >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
 
 
 def assert_same(found: dict[str, Any], expected: dict[str, Array]) -> None:
@@ -260,6 +297,77 @@ def test_persistent_kernels(
     assert_same(outcome(layer, given), outcome(layer, call))
     tape = layer.forward(*given.arguments)[2]
     assert tape.persistent_kernels == (0 if variant in ("lstm-proj", "gru-before") else 2)
+
+
+@pytest.mark.parametrize("show", [narrow, narrow_by_dlpack, narrow_with_gaps])
+@pytest.mark.parametrize(
+    ("compute", "persistent"),
+    [("float32", "0"), ("bfloat16", "0"), ("bfloat16", "1"), ("tf32", "1")],
+)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_bfloat16_gives_what_the_same_numbers_in_float32_give(
+    variant: str,
+    compute: str,
+    persistent: str,
+    show: Callable[[Array], Any],
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RNNFAST_CUDA_PERSISTENT", persistent)
+    options: dict[str, Any] = {"bidirectional": True, "batch_first": show is narrow}
+    lengths = show is not narrow_by_dlpack
+    options["dropout"] = 0.0 if lengths else 0.3
+    layer = build(rnnfast, variant, 9, 17, 2, device="cuda", compute=compute, **options, rng=rng)
+    drawn = draw_call(rng, layer, T=5, B=7, lengths=lengths, reset=True)
+    call = replace(changed(drawn, halved), lengths=drawn.lengths)
+    layer.rng = np.random.default_rng(5)  # of dropout
+    expected = outcome(layer, exposed(call))
+    layer.rng = np.random.default_rng(5)
+    found = outcome(layer, exposed(call, show))
+    assert [found[name].dtype for name in ("y", "dx", "state[0]")] == ["bfloat16"] + 2 * ["float32"]
+    rounded = {**expected, "y": round_to_bfloat16(np.asarray(expected["y"]))}
+    assert_same(found, {name: np.asarray(v) for name, v in rounded.items()})
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_parameters_of_bfloat16(
+    variant: str, compute: str, tokens: bool, rng: np.random.Generator
+) -> None:
+    options: dict[str, Any] = {"bidirectional": True, "compute": compute, "device": "cuda"}
+    layer = build(rnnfast, variant, 9, 17, 2, **options, rng=rng)
+    layer.flat[:] = halved(layer.flat)
+    call = draw_call(rng, layer, T=5, B=3, tokens=tokens)
+    expected, there = outcome(layer, call), exposed(call)
+    core, parameters = layer._core, narrow(layer.flat)
+    y, state, tape = core.forward(parameters, there.x, there.state, None, None, True, 0, None, None)
+    wide = Exposed(layer.flat)
+    with pytest.raises(ValueError, match="the parameter buffer has the type <f4 on the GPU"):
+        core.backward(wide, tape, there.dy, None, None, True, None)
+    dx, dstate, d = core.backward(parameters, tape, there.dy, there.dstate, None, True, None)
+    grads = rnnfast.layers.Gradients(dx, dstate, layer._views(np.asarray(d)), np.asarray(d))
+    assert_same(collect(y, state, grads), expected)
+
+
+def test_results_of_bfloat16_are_for_others_too(
+    layer: rnnfast.LSTM, rng: np.random.Generator
+) -> None:
+    x = halved(rng.standard_normal((4, 2, 3)).astype(np.float32))
+    given = narrow(x)
+    y = layer(given)[0]
+    expected = round_to_bfloat16(np.asarray(layer(Exposed(x))[0]))
+    np.testing.assert_array_equal(np.asarray(y), expected)
+    assert np.asarray(y).dtype == np.float32
+    assert y.__cuda_array_interface__["typestr"] == "<V2"
+    upper = rnnfast.LSTM(4, 3, device="cuda", rng=rng)
+    above = round_to_bfloat16(np.asarray(upper(Exposed(expected))[0]))
+    for shown in (y, DLPackAlone(y)):
+        np.testing.assert_array_equal(np.asarray(upper(shown)[0]), above)
+    with layer.stream(2) as stream:
+        halves = [narrow(x[:2]), narrow(x[2:])]
+        blocks = [np.asarray(stream.push(half)) for half in halves]
+    np.testing.assert_array_equal(np.concatenate(blocks), expected)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

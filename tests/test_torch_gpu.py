@@ -35,8 +35,9 @@ STREAM = 0x700
 
 
 @pytest.fixture(autouse=True)
-def where(machine: str, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: F811
+def where(machine: str, rng: Any, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: F811
     """Let modules compute there."""
+    torch.manual_seed(int(rng.integers(2**31)))
     if machine == "emulated":
         taken, shown, kept = gpu.as_tensor, gpu.Shown, []
 
@@ -215,7 +216,7 @@ def problem(kind: str, options: Any, where: Any) -> tuple[Any, Any, Any]:
 
 def assert_close(found: list[Any], expected: list[Any]) -> None:
     for one, other in zip(found, expected, strict=True):
-        assert (one - other).norm() < 0.01 * other.norm()
+        assert (one - other).norm() < 0.02 * other.norm()
 
 
 def convert(state: Any, dtype: Any) -> Any:

@@ -83,5 +83,6 @@ RNNFAST_INSTANTIATE(float)
 RNNFAST_INSTANTIATE(double)
 RNNFAST_INSTANTIATE(const float)
 RNNFAST_INSTANTIATE(const double)
+RNNFAST_INSTANTIATE(const char)  // for what only asks where they are
 
 }  // namespace rnnfast

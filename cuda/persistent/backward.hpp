@@ -87,8 +87,9 @@ class BackwardThread : Thread<G, BackwardSide<typename G::Operand>, Block> {
   // Long before it is needed.
   RNNFAST_BLOCK void load_step(int s) {
     const int t = this->step_at(s);
-    const float *from = this->of_step(k_.gates, t, gates * H_), *dy = side_.d.dy;
+    const float* from = this->of_step(k_.gates, t, gates * H_);
     const index dy_stride = side_.d.dy_stride;
+    const Numbers dy = this->of_step(side_.d.dy, t, dy_stride);
     unrolled<cells>([&](int i) {
       const auto own = cell(i);
       reset_[i] = s + 1 < steps_ && this->reset(border_after(s), own);
@@ -99,7 +100,7 @@ class BackwardThread : Thread<G, BackwardSide<typename G::Operand>, Block> {
       saved_[i].h = Cell::state_gates_differ ? state(k_.h) : 0.0f;
       saved_[i].c = Cell::has_cell_state ? state(k_.c) : 0.0f;
       const unsigned at = this->of_row(own.b, dy_stride, own.j);
-      dy_[i] = dy ? this->of_step(dy, t, dy_stride)[at] : 0.0f;
+      dy_[i] = dy ? dy[at] : 0.0f;
     });
   }
   RNNFAST_BLOCK int border_after(int s) const { return this->border(this->step_at(s + 1)); }

@@ -188,8 +188,8 @@ class ForwardThread : Thread<G, ForwardSide<typename G::Operand>, Block> {
       if (!own.there) return;
       const bool alive = t < length_[i];
       if (alive && k_.h) record_gates(t, own, i);
-      this->of_step(k_.y, t, k_.y_stride)[this->of_row(own.b, k_.y_stride, own.j)] =
-          alive ? h_[i] : 0.0f;
+      this->of_step(k_.y, t, k_.y_stride)
+          .put(this->of_row(own.b, k_.y_stride, own.j), alive ? h_[i] : 0.0f);
       if (reset_[i]) h_[i] = c_[i] = 0.0f;
       if (s + 1 < steps_) return record_state(this->step_at(s + 1), own, i);
       k_.h_last[own.state] = h_[i];

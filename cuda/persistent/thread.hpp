@@ -65,8 +65,8 @@ class Thread {
     return static_cast<unsigned>(b) * static_cast<unsigned>(width) + j;
   }
   // The part of an array (T, B, width) that step t has.
-  template <class T>
-  RNNFAST_BLOCK T* of_step(T* all, int t, index width) const {
+  template <class Pointer>
+  RNNFAST_BLOCK Pointer of_step(Pointer all, int t, index width) const {
     return all + t * k_.sequences.batch * width;
   }
 

@@ -14,7 +14,8 @@ from rnnfast import device
 from .arrays import PLAIN, Tensor
 
 _FIRST = torch.device("cuda", 0)
-DTYPES = (torch.float32, torch.bfloat16)
+_TYPES = {torch.float32: "<f4", torch.bfloat16: "<V2"}  # as ml_dtypes has the latter
+DTYPES = tuple(_TYPES)
 _DEFAULT_STREAM = 1  # as arrays call it
 _unwrap_if_dead = torch._C._functorch.unwrap_if_dead  # of a transform that is over
 
@@ -91,7 +92,8 @@ def _allows_tf32() -> bool:
 
 def current_stream() -> int:
     """Return the stream that PyTorch's operators run on."""
-    return torch.cuda.current_stream(_FIRST).cuda_stream or _DEFAULT_STREAM
+    # Asked several times a call, as torch.cuda.current_stream, which makes an object, would not be.
+    return torch._C._cuda_getCurrentRawStream(0) or _DEFAULT_STREAM
 
 
 def is_captured() -> bool:
@@ -112,7 +114,7 @@ class Shown:
         self.__cuda_array_interface__ = {
             "shape": tuple(tensor.shape),
             "strides": tuple(step * size for step in tensor.stride()),
-            "typestr": "<f4",
+            "typestr": _TYPES[tensor.dtype],
             "data": (tensor.data_ptr(), False),
             "version": 3,
             "stream": current_stream(),
@@ -147,8 +149,8 @@ def as_tensor(array: Any) -> Tensor:
 
     It is no view, so that it may be changed in place where a function of autograd returns it.
     """
-    shape, address = array.shape, array.release()
-    tensor = torch.empty(0, dtype=torch.float32, device=_FIRST)
+    dtype, shape, address = getattr(torch, array.dtype), array.shape, array.release()
+    tensor = torch.empty(0, dtype=dtype, device=_FIRST)
     if address:
         return tensor.set_(_blocks.pop(address), 0, shape)  # type: ignore[call-overload, no-any-return]
     return tensor.reshape(shape)

@@ -1,6 +1,7 @@
 """Calls of the GPU backend's layer with tensors, apart from autograd; as those of `engine`.
 
-The layer's arrays are float32. Tensors of bfloat16 are converted on their way.
+The layer takes float32 and bfloat16 and gives outputs of its input's type, states and gradients of
+float32.
 """
 
 from __future__ import annotations
@@ -27,13 +28,7 @@ def _state_arrays(call: Call, parts: Sequence[Tensor | None]) -> Any:
 
 def _shown(call: Call, tensor: Tensor) -> gpu.Shown:
     """View a tensor, which lacks an axis if it is a cell's, as what the layer takes."""
-    tensor = tensor.float()
     return gpu.Shown(tensor[None] if call.plan.spec.cell else tensor)
-
-
-def _result_type(call: Call) -> torch.dtype:
-    """Tell the type of outputs and states."""
-    return torch.bfloat16 if call.plan.spec.compute == "bfloat16" else torch.float32
 
 
 def _state_tensors(call: Call, state: Any, dtype: torch.dtype) -> State:
@@ -51,9 +46,10 @@ def _as_tensor(call: Call, array: Any, dtype: torch.dtype) -> Tensor:
 def run(call: Call, inputs: Inputs, record: bool) -> tuple[Tensor, State, Recording | None]:
     """Run forward: the output, the state and, if wanted, what backward needs."""
     core: Any = call.plan.core
-    y_array, after, tape = core.forward(
-        gpu.Shown(gather(inputs.weights).float()),
-        _shown(call, inputs.x),
+    dtype = torch.bfloat16 if call.plan.spec.compute == "bfloat16" else torch.float32
+    y, after, tape = core.forward(
+        gpu.Shown(gather(inputs.weights)),
+        _shown(call, inputs.x.to(dtype)),
         _state_arrays(call, inputs.state),
         None,
         None,
@@ -63,8 +59,7 @@ def run(call: Call, inputs: Inputs, record: bool) -> tuple[Tensor, State, Record
         None,
     )
     recording = Recording(core, tape, inputs.x.data_ptr(), None) if record else None
-    dtype = _result_type(call)
-    return _as_tensor(call, y_array, dtype), _state_tensors(call, after, dtype), recording
+    return _as_tensor(call, y, dtype), _state_tensors(call, after, dtype), recording
 
 
 def run_back(
@@ -82,7 +77,7 @@ def run_back(
     dy, *dstate = cotangents
     core: Any = recording.core
     dx, dinitial, dweights = core.backward(
-        gpu.Shown(gather(inputs.weights).float()),
+        gpu.Shown(gather(inputs.weights)),
         recording.take(),
         None if dy is None else _shown(call, dy),
         _state_arrays(call, dstate) if any(part is not None for part in dstate) else None,
