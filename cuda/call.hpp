@@ -160,6 +160,7 @@ struct Common {
     auto network = std::make_unique<Network<Machine, Operand>>(spec, tape.in.inputs, record,
                                                                tape.dropout_seed, use_persistent);
     network->forward(machine, out);
+    if (tape.parameters_there) network->leave_parameters();
     tape.bytes = tape.in.bytes + network->bytes();
     tape.persistent_kernels = network->persistent_kernels();
     tape.network = std::move(network);

@@ -4,8 +4,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 namespace rnnfast::cuda {
 namespace {
@@ -41,12 +43,30 @@ class Pooled final : public Memory {
     int before = Device::device_used;  // streams 1 and 2 are of the device that is current
     cudaGetDevice(&before);
     cudaSetDevice(Device::device_used);
-    cudaFreeAsync(block, reinterpret_cast<cudaStream_t>(stream));
+    const std::lock_guard lock(mutex_);
+    std::erase_if(held_, free);
+    if (const Block given{block, reinterpret_cast<cudaStream_t>(stream)}; !free(given))
+      held_.push_back(given);
     cudaSetDevice(before);
   }
 
  private:
+  struct Block {
+    void* memory;
+    cudaStream_t stream;
+  };
+  // False while the stream is captured: what is not of the graph cannot be freed in it.
+  static bool free(const Block& block) noexcept {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusActive;
+    cudaStreamIsCapturing(block.stream, &status);
+    if (status == cudaStreamCaptureStatusNone) cudaFreeAsync(block.memory, block.stream);
+    cudaGetLastError();
+    return status == cudaStreamCaptureStatusNone;
+  }
+
   cudaMemPool_t pool_;
+  std::mutex mutex_;
+  std::vector<Block> held_;  // that could not be freed yet
 };
 
 // Never destroyed: buffers may outlive all else.
@@ -125,6 +145,16 @@ int Device::device_of(const void* pointer) {
   const bool there =
       attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
   return there ? attributes.device : -1;
+}
+
+void Device::upload(void* to, const void* from, index bytes) {
+  refuse_capture("its arrays are not on the GPU");
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "copying to the device");
+  cudaPointerAttributes attributes{};
+  const bool known = cudaPointerGetAttributes(&attributes, from) == cudaSuccess;
+  // Pageable memory has been read by now, pinned one not: the caller may change it.
+  if (known && attributes.type != cudaMemoryTypeUnregistered) wait();
+  cudaGetLastError();
 }
 
 void Device::read(void* to, const void* from, index bytes, Stream stream) {

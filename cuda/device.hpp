@@ -95,11 +95,7 @@ class Device {
   void zero(void* data, index bytes) {
     if (bytes) check(cudaMemsetAsync(data, 0, bytes, stream_), "filling device memory");
   }
-  void upload(void* to, const void* from, index bytes) {
-    refuse_capture("its arrays are not on the GPU");
-    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_),
-          "copying to the device");
-  }
+  void upload(void* to, const void* from, index bytes);
   void download(void* to, const void* from, index bytes) {
     refuse_capture("results are wanted that are not on the GPU");
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_),

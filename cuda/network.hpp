@@ -64,7 +64,7 @@ class Network {
 
   void forward(Machine& machine, const Outputs& out) {
     machine_ = &machine;
-    if (!in_.parameters.template as<Operand>()) weights_ = converted_parameters();
+    convert_parameters();
     Numbers x = in_.x;
     Buffer<float> exact;  // what is dropped from is not rounded before
     for (index l = 0; l < spec_.layers; ++l) {
@@ -88,6 +88,7 @@ class Network {
 
   void backward(Machine& machine, const OutputGradients& given, const InputGradients& wanted) {
     machine_ = &machine;
+    convert_parameters();
     Numbers dy = given.dy;
     Buffer<float> held, next;
     for (index l = spec_.layers; l-- > 0;) {
@@ -105,6 +106,8 @@ class Network {
     }
   }
 
+  // Backward is to be given the parameters again: none are kept.
+  void leave_parameters() { weights_ = {}; }
   // Backward is to find the parameters, the same ones, elsewhere.
   void move_parameters(const Numbers& parameters) {
     in_.parameters = parameters;
@@ -113,7 +116,9 @@ class Network {
   }
 
   // Of what is kept for BPTT.
-  index bytes() const { return bytes_; }
+  index bytes() const {
+    return bytes_ + (weights_.data() ? parameter_count(spec_) * sizeof(Operand) : 0);
+  }
   // How many `forward` and `backward` have run.
   int persistent_kernels() const { return persistent_kernels_; }
 
@@ -143,11 +148,12 @@ class Network {
     return machine_->template make<T>(count);
   }
 
-  Buffer<Operand> converted_parameters() {
+  // Unless they are what products read, or have been converted.
+  void convert_parameters() {
+    if (in_.parameters.template as<Operand>() || weights_.data()) return;
     const index count = parameter_count(spec_);
-    auto to = keep<Operand>(count);
-    machine_->run(Convert{{count, 1, nullptr, nullptr, false}, 1, in_.parameters, to.data()});
-    return to;
+    weights_ = machine_->template make<Operand>(count);
+    machine_->run(Convert{{count, 1, nullptr, nullptr, false}, 1, in_.parameters, weights_.data()});
   }
 
   // x as products read it, with zeros where a sequence has no step: 0 · NaN is no zero.

@@ -1,6 +1,8 @@
 // Numbers in the machine's memory that are the caller's, of a type that is known when it calls.
 #pragma once
 
+#include <type_traits>
+
 #include "host_device.hpp"
 
 namespace rnnfast::cuda {
@@ -36,7 +38,7 @@ struct OfEither {
   // Those of type T; null if they are of the other one.
   template <class T>
   auto as() const {
-    if constexpr (sizeof(T) == sizeof(Wide))
+    if constexpr (std::is_same_v<const T, const Wide>)
       return wide;
     else
       return narrow;

@@ -64,8 +64,12 @@ class Recurrence {
       const Matrix<const Operand> dp{d.dprojected, rows(), R(), R()};
       machine_.multiply(Product<Operand>{dp.t(), second, {dw.hr, R(), H(), H()}});
     }
-    if (dw.b_ih) sum_rows(d.da, dw.b_ih);
-    if (dw.b_hh) sum_rows(d.du, dw.b_hh);
+    if (!dw.b_ih) return;
+    sum_rows(d.da, dw.b_ih);
+    if constexpr (Cell::state_gates_differ)
+      sum_rows(d.du, dw.b_hh);
+    else
+      machine_.run(Convert{{GH(), 1, nullptr, nullptr, false}, 1, dw.b_ih, dw.b_hh});
   }
 
   // dx (T·B, I), assigned or added to.

@@ -108,7 +108,7 @@ class FakeCudnn:
     ) -> int:
         lengths, padding = rest
         assert list(lengths) == [steps.value] * batch.value
-        assert (layout.value, padding) == (0, None)
+        assert (layout.value, padding) == (1, None)
         self.objects[desc.value] = (TYPES[kind.value], steps.value, batch.value, width.value)
         return 0
 

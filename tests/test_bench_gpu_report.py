@@ -44,10 +44,11 @@ def made_up() -> Any:
         "cuDNN PERSIST_STATIC float16": 1.0,
         "cuDNN STANDARD bfloat16": 6.0,
     }
-    seconds = {name: Spread.of([0.001 * time]) for name, time in times.items()}
-    refused = {"cuDNN PERSIST_STATIC bfloat16": "no"}
+    everyone = {one.name: one for one in them.subjects(peers=True)}
+    seconds = {everyone[name]: Spread.of([0.001 * time]) for name, time in times.items()}
+    refused = {everyone["cuDNN PERSIST_STATIC bfloat16"]: "no"}
     return measure.Measurement(
-        case_of("lstm", "train"), seconds, dict.fromkeys(times, 1e-3), refused
+        case_of("lstm", "train"), seconds, dict.fromkeys(seconds, 1e-3), refused
     )
 
 

@@ -18,6 +18,8 @@ from test_cuda import machine  # noqa: F401
 
 torch = pytest.importorskip("torch", reason="rnnfast.torch needs PyTorch")
 
+from torch.nn.utils.rnn import pack_padded_sequence  # noqa: E402
+
 from rnnfast import torch as bridge  # noqa: E402
 from rnnfast.torch import autograd, gpu  # noqa: E402
 from rnnfast.torch.spec import core_of, plan_of  # noqa: E402
@@ -111,6 +113,20 @@ def outcome(module: Any, x: Any, state: Any) -> list[Any]:
     flat: list[Any] = []
     for result in results if isinstance(results, tuple) else (results,):
         flat += result if isinstance(result, tuple) else [result]
+    return gradients(module, flat, leaves)
+
+
+def packed_outcome(module: Any, x: Any, lengths: list[int], state: Any) -> list[Any]:
+    """The same of sequences that are packed."""
+    leaf = x.detach().requires_grad_()
+    in_order = lengths == sorted(lengths, reverse=True)
+    packed = pack_padded_sequence(leaf, torch.tensor(lengths), enforce_sorted=in_order)
+    y, after = module(packed, state)
+    return gradients(module, [y.data, *(after if isinstance(after, tuple) else (after,))], [leaf])
+
+
+def gradients(module: Any, flat: list[Any], leaves: list[Any]) -> list[Any]:
+    """Complete results by gradients of leaves and parameters."""
     generator = torch.Generator().manual_seed(3)
     cotangents = [
         torch.randn(r.shape, generator=generator).bfloat16().to(r.device, r.dtype) for r in flat
@@ -197,6 +213,48 @@ def test_weights_and_their_gradients_are_not_kept_or_tied(where: Any) -> None:
     assert cell.weight_hh.grad._version == before
 
 
+@pytest.fixture
+def poisoned() -> Any:
+    """Let new memory hold NaN."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")  # PyTorch's own
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("lengths", [[6, 4, 4, 1], [2, 6, 1], [3, 3]])
+@pytest.mark.parametrize(("kind", "options"), MODES)
+def test_packed_sequences(
+    kind: str, options: Any, lengths: list[int], where: Any, runs: list[Any]
+) -> None:
+    stock = getattr(torch.nn, kind)(5, 7, 2, bidirectional=True, **options, device=where)
+    ours = copy.deepcopy(stock)
+    bridge.accelerate(ours)
+    x = torch.randn(max(lengths), len(lengths), 5, device=where)
+    h = torch.randn(4, len(lengths), options.get("proj_size", 7), device=where)
+    c = torch.randn(4, len(lengths), 7, device=where)
+    for state in (None, (h, c) if kind == "LSTM" else h):
+        found = packed_outcome(ours, x, lengths, state)
+        for one, other in zip(found, packed_outcome(stock, x, lengths, state), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    narrow = ours.bfloat16()(pack_padded_sequence(x.bfloat16(), lengths, enforce_sorted=False))
+    assert narrow[0].data.dtype is torch.bfloat16
+    assert [spec.compute for spec in runs] == ["float32", "float32", "bfloat16"]
+
+
+def test_packed_sequences_differentiated_twice(where: Any, runs: list[Any]) -> None:
+    layer = bridge.GRU(3, 4, device=where)
+    x = torch.randn(4, 2, 3, device=where, requires_grad=True)
+    y = layer(pack_padded_sequence(x, [4, 2]))[0].data
+    (first,) = torch.autograd.grad(y.square().sum(), x, retain_graph=True)
+    (again,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    torch.testing.assert_close(first, again, rtol=1e-4, atol=1e-5)
+    again.square().sum().backward()
+    assert layer.weight_hh_l0.grad.abs().sum() > 0
+    assert len(runs) == 2  # forward again for what had been used
+
+
 def rounded(tensor: Any, dtype: Any = torch.float32) -> Any:
     """Round to bfloat16 and show as another type."""
     return tensor.bfloat16().to(dtype)
@@ -258,6 +316,18 @@ def test_autocast(kind: str, options: Any, where: Any, runs: list[Any], autocast
     assert [spec.compute for spec in runs] == ["bfloat16"]
 
 
+def test_gradients_of_float32_are_not_rounded(where: Any, autocast: Any) -> None:
+    layer = bridge.LSTM(5, 7, device=where)
+    layer.weight_ih_l0 = torch.nn.Parameter(layer.weight_ih_l0.detach().bfloat16())
+    h, c = (torch.randn(1, 3, 7, device=where, requires_grad=True) for _ in "hc")
+    with autocast(torch.bfloat16):
+        y, _ = layer(torch.randn(4, 3, 5, device=where), (h, c.bfloat16()))
+    y.float().square().sum().backward()
+    assert layer.weight_ih_l0.grad.dtype is torch.bfloat16
+    for exact in (layer.weight_hh_l0, layer.bias_hh_l0, h):
+        assert not torch.equal(exact.grad, rounded(exact.grad))
+
+
 def test_bfloat16_differentiated_twice(where: Any, runs: list[Any]) -> None:
     stock, x, _ = problem("GRU", {}, where)
     ours = copy.deepcopy(stock).bfloat16()
@@ -282,13 +352,16 @@ def test_dropout_is_drawn_in_training_alone(where: Any) -> None:
     assert torch.equal(layer(x)[0], layer(x)[0])
 
 
-def test_a_graph_would_drop_the_same_again(
+def test_a_graph_would_drop_the_same_again_and_knows_no_other_lengths(
     where: Any, runs: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layer = bridge.GRU(5, 7, 2, dropout=0.5, device=where)
+    layer, x = bridge.GRU(5, 7, 2, dropout=0.5, device=where), torch.randn(4, 3, 5, device=where)
     monkeypatch.setattr(gpu, "is_captured", lambda: True)
-    layer(torch.randn(4, 3, 5, device=where))
+    layer(x)
+    layer.eval()(pack_padded_sequence(x, [4, 2, 1]))
     assert not runs
+    layer(x)
+    assert len(runs) == 1
 
 
 def test_twice_differentiated_and_used_again(where: Any, runs: list[Any]) -> None:
@@ -309,9 +382,6 @@ def test_what_the_backend_does_not_take_is_pytorchs(
     where: Any, runs: list[Any], autocast: Any
 ) -> None:
     layer = bridge.LSTM(5, 7, device=where)
-    lengths = torch.tensor([4, 2])
-    packed = torch.nn.utils.rnn.pack_padded_sequence(torch.randn(4, 2, 5, device=where), lengths)
-    layer(packed)
     layer.double()(torch.randn(4, 2, 5, device=where, dtype=torch.float64))
     x = torch.randn(4, 2, 5, device=where)
     layer.half()(x.half())

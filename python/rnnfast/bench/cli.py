@@ -80,7 +80,8 @@ def _isa(name: str | None) -> str | None:
 
 def command(
     quick: Annotated[
-        bool, typer.Option("--quick", help="A few shapes, without JAX, in under 90 seconds.")
+        bool,
+        typer.Option("--quick", help="A few shapes; of CPUs without JAX, in under 90 seconds."),
     ] = False,
     cells: Annotated[
         str, typer.Option(callback=_cells, metavar="NAME,NAME,…", help="The cells to measure.")
@@ -116,9 +117,11 @@ def command(
     peers: Annotated[
         bool, typer.Option(help="Run PyTorch, ONNX Runtime, JAX, cuDNN too where installed.")
     ] = True,
-    draw: Annotated[bool, typer.Option("--plot/--no-plot", help="Draw the two PNGs.")] = True,
+    draw: Annotated[
+        bool, typer.Option("--plot/--no-plot", help="Draw the two PNGs, of CPUs.")
+    ] = True,
     out: Annotated[
-        Path, typer.Option(file_okay=False, help="Folder for bench.json and the plots.")
+        Path, typer.Option(file_okay=False, help="Folder for the JSON document and the plots.")
     ] = Path("bench-results"),
 ) -> None:
     """Measure forward passes and training beside the peers and against the FMA peak.

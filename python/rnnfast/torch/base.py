@@ -109,7 +109,7 @@ class Bridged(torch.nn.Module):
     def _recur(self, x: Tensor, state: State, packing: Packing | None = None) -> Result | None:
         """Compute output and state; None where that is for PyTorch."""
         if gpu.is_used(x):
-            return self._recur_on_gpu(x, state) if packing is None else None
+            return self._recur_on_gpu(x, state, packing)
         kind = compute_type()
         if kind == "float32":
             return self._recur_in(kind, x, state, packing)
@@ -147,7 +147,7 @@ class Bridged(torch.nn.Module):
         seed = int(_draw_seed()) if plan.spec.dropout else 0
         return compute(Call(plan, packing, seed, flat), inputs)
 
-    def _recur_on_gpu(self, x: Tensor, state: State) -> Result | None:
+    def _recur_on_gpu(self, x: Tensor, state: State, packing: Packing | None) -> Result | None:
         precision = gpu.precision(x)
         if precision is None or not is_eager():
             return None
@@ -155,12 +155,15 @@ class Bridged(torch.nn.Module):
         if not all(map(gpu.is_plain, (x, *state), repeat(dtypes))):
             return None
         inputs, shapes = Inputs(x, state, self._weights()), tuple(part.shape for part in state)
-        plan = plan_of(self._options(False), kind, torch.float32, x.shape, shapes, None, True)
+        options, rows = self._options(packing is not None), packing and len(packing.lengths)
+        plan = plan_of(options, kind, torch.float32, x.shape, shapes, rows, True)
         if plan is None or not _fits(plan.spec, inputs.weights, dtypes, gpu.is_plain):
             return None
-        if plan.spec.dropout and gpu.is_captured():  # replays would all drop the same
+        # Replays would all drop the same, and lengths come from the CPU's memory.
+        if (plan.spec.dropout or packing is not None) and gpu.is_captured():
             return None
-        return compute(Call(plan, seed=int(_draw_seed()) if plan.spec.dropout else 0), inputs)
+        seed = int(_draw_seed()) if plan.spec.dropout else 0
+        return compute(Call(plan, packing, seed), inputs)
 
     def _settle(self, weights: Sequence[Tensor]) -> Flat | None:
         """Find the buffer of the weights or make one; None if they have to stay apart."""

@@ -32,9 +32,8 @@ def use_cuda(enabled: bool = True) -> None:
     """Choose who computes modules on the first GPU: rnnfast's GPU backend, or PyTorch by cuDNN.
 
     PyTorch does unless told otherwise: the backend has not been measured yet. It takes tensors
-    that are not packed, outside transforms and tracers: float32, with TF32 where
-    ``torch.backends.cudnn`` allows it, and bfloat16, also as autocast's type; all else is
-    PyTorch's.
+    outside transforms and tracers: float32, with TF32 where ``torch.backends.cudnn`` allows it,
+    and bfloat16, also as autocast's type; all else is PyTorch's.
 
     Parameters
     ----------
@@ -92,7 +91,7 @@ def _allows_tf32() -> bool:
 
 def current_stream() -> int:
     """Return the stream that PyTorch's operators run on."""
-    # Asked several times a call, as torch.cuda.current_stream, which makes an object, would not be.
+    # torch.cuda.current_stream makes an object each time, and this is asked several times a call.
     return torch._C._cuda_getCurrentRawStream(0) or _DEFAULT_STREAM
 
 

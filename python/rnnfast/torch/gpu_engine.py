@@ -14,6 +14,7 @@ import torch
 from . import gpu
 from .arrays import State, Tensor
 from .engine import Call, Gradients, Inputs
+from .packing import Packing
 from .tapes import Recording
 from .weights import gather
 
@@ -31,16 +32,36 @@ def _shown(call: Call, tensor: Tensor) -> gpu.Shown:
     return gpu.Shown(tensor[None] if call.plan.spec.cell else tensor)
 
 
-def _state_tensors(call: Call, state: Any, dtype: torch.dtype) -> State:
-    """Make a state of what the layer returns."""
-    parts = state if call.plan.pair else (state,)
-    return tuple(_as_tensor(call, array, dtype) for array in parts)
+def _parts(call: Call, state: Any) -> Sequence[Any]:
+    return state if call.plan.pair else (state,)
 
 
-def _as_tensor(call: Call, array: Any, dtype: torch.dtype) -> Tensor:
+def _as_tensor(call: Call, array: Any) -> Tensor:
     """Make a tensor of a result, without the axis that cells do not have."""
     tensor = gpu.as_tensor(array)
-    return (tensor.squeeze_(0) if call.plan.spec.cell else tensor).to(dtype)
+    return tensor.squeeze_(0) if call.plan.spec.cell else tensor
+
+
+def _places(packing: Packing, device: torch.device) -> Tensor:
+    return torch.from_numpy(packing.rows).to(device)
+
+
+def _padded(call: Call, rows: Tensor) -> Tensor:
+    """Spread packed rows over (T, B, ·). What lies between them is never used."""
+    packing = call.packing
+    if packing is None:
+        return rows
+    steps, batch = len(packing.batch_sizes), len(packing.lengths)
+    padded = torch.empty(steps * batch, rows.shape[1], dtype=rows.dtype, device=rows.device)
+    padded.index_copy_(0, _places(packing, rows.device), rows)
+    return padded.view(steps, batch, -1)
+
+
+def _packed(call: Call, padded: Tensor) -> Tensor:
+    """Collect the rows of packed sequences."""
+    if call.packing is None:
+        return padded
+    return padded.flatten(0, 1).index_select(0, _places(call.packing, padded.device))
 
 
 def run(call: Call, inputs: Inputs, record: bool) -> tuple[Tensor, State, Recording | None]:
@@ -49,9 +70,9 @@ def run(call: Call, inputs: Inputs, record: bool) -> tuple[Tensor, State, Record
     dtype = torch.bfloat16 if call.plan.spec.compute == "bfloat16" else torch.float32
     y, after, tape = core.forward(
         gpu.Shown(gather(inputs.weights)),
-        _shown(call, inputs.x.to(dtype)),
+        _shown(call, _padded(call, inputs.x.to(dtype))),
         _state_arrays(call, inputs.state),
-        None,
+        None if call.packing is None else call.packing.lengths,
         None,
         record or call.plan.spec.dropout > 0,  # outputs are dropped in recorded calls alone
         call.seed,
@@ -59,7 +80,8 @@ def run(call: Call, inputs: Inputs, record: bool) -> tuple[Tensor, State, Record
         None,
     )
     recording = Recording(core, tape, inputs.x.data_ptr(), None) if record else None
-    return _as_tensor(call, y, dtype), _state_tensors(call, after, dtype), recording
+    state = tuple(_as_tensor(call, array).to(dtype) for array in _parts(call, after))
+    return _packed(call, _as_tensor(call, y)), state, recording
 
 
 def run_back(
@@ -79,14 +101,16 @@ def run_back(
     dx, dinitial, dweights = core.backward(
         gpu.Shown(gather(inputs.weights)),
         recording.take(),
-        None if dy is None else _shown(call, dy),
+        None if dy is None else _shown(call, _padded(call, dy)),
         _state_arrays(call, dstate) if any(part is not None for part in dstate) else None,
         None,
         input_gradient,
         None,
     )
+    # Autograd rounds what has another type, weights one by one.
+    buffer, (first, *others) = gpu.as_tensor(dweights), [w.dtype for w in inputs.weights]
     return Gradients(
-        None if dx is None else _as_tensor(call, dx, inputs.x.dtype),
-        _state_tensors(call, dinitial, inputs.state[0].dtype) if inputs.state else (),
-        gpu.as_tensor(dweights).to(inputs.weights[0].dtype),
+        None if dx is None else _packed(call, _as_tensor(call, dx)),
+        tuple(_as_tensor(call, d) for d in _parts(call, dinitial)) if inputs.state else (),
+        buffer.to(first) if all(dtype is first for dtype in others) else buffer,
     )

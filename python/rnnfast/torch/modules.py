@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
+from . import gpu
 from .base import Bridged, parts_of
 from .packing import Packing
 from .spec import Options
@@ -60,7 +61,8 @@ class _Layer(Bridged, torch.nn.RNNBase):
 
     def _forward_packed(self, packed: PackedSequence, hx: Any) -> Any:
         data, sizes, sorted_indices, unsorted_indices = packed
-        packing = Packing.of(sizes, len(data)) if data.is_cpu and is_eager() else None
+        here = (data.is_cpu or gpu.is_used(data)) and is_eager()
+        packing = Packing.of(sizes, len(data)) if here else None
         if packing is None or parts_of(self.mode, hx) is None:
             return None
         given = None if hx is None else self.permute_hidden(hx, sorted_indices)

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-NAMES = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.draw")
+NAMES = ("driver_version", "clocks.max.sm", "clocks.max.mem", "power.limit")
 
 
 def seconds(run: Callable[[int], object], calls: int) -> float:
-    """Tell the time of a call where `run` queues some, from the first one's start on the GPU."""
+    """Tell the time of a call where `run` queues some on an idle GPU."""
     event: Any = torch.cuda.Event
     start, end = event(enable_timing=True), event(enable_timing=True)
     torch.cuda.synchronize()
@@ -41,7 +41,7 @@ def device() -> torch.device:
 
 
 def describe(where: torch.device) -> dict[str, Any]:
-    """Tell what times on the GPU depend on; clocks and power are those of this moment."""
+    """Tell what times on the GPU depend on."""
     cudnn: Any = torch.backends.cudnn
     found = {
         "gpu": torch.cuda.get_device_name(where),
@@ -50,9 +50,16 @@ def describe(where: torch.device) -> dict[str, Any]:
         "cudnn": str(cudnn.version()),
         "persistent": os.environ.get("RNNFAST_CUDA_PERSISTENT") == "1",
     }
+    uuid = getattr(torch.cuda.get_device_properties(where), "uuid", None)
+    return found if uuid is None else found | _ask(f"GPU-{uuid}")
+
+
+def _ask(gpu: str) -> dict[str, str]:
+    """Ask the driver's tool, which numbers GPUs in its own way."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return found
-    command = [tool, "--id=0", f"--query-gpu={','.join(NAMES)}", "--format=csv,noheader"]
-    values = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return found | dict(zip(NAMES, map(str.strip, values.split(",")), strict=False))
+        return {}
+    command = [tool, f"--id={gpu}", f"--query-gpu={','.join(NAMES)}", "--format=csv,noheader"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    values = [value.strip() for value in done.stdout.split(",")]
+    return dict(zip(NAMES, values, strict=True)) if done.returncode == 0 else {}

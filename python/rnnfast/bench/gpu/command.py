@@ -61,14 +61,13 @@ def bench(
     out.mkdir(parents=True, exist_ok=True)
     check_writable(out / JSON_NAME)
     among, measurements = subjects(peers=peers), list[Measurement]()
+    machine, complete = _machine(clock.describe(device)), False
     try:
         for case in cases:
             console.print(f"{case.cell} {case.work} {case.sizes}", highlight=False)
             measurements.append(measure_case(case, effort, among, device))
-            machine = _machine(clock.describe(device))
-            complete = len(measurements) == len(cases)
-            result = report.document(machine, measurements, complete=complete)
-            write_atomically(out / JSON_NAME, (json.dumps(result, indent=1) + "\n").encode())
+            _save(out, report.document(machine, measurements, complete=case is cases[-1]))
+        complete = True
     except KeyboardInterrupt:
         console.print("interrupted: what follows is incomplete", style="red")
     finally:
@@ -78,9 +77,15 @@ def bench(
         for table in report.tables(measurements):
             console.print(table)
         console.print(f"written: {out / JSON_NAME}", markup=False)
-    return len(measurements) == len(cases)
+    return complete
+
+
+def _save(folder: Path, result: dict[str, Any]) -> None:
+    write_atomically(folder / JSON_NAME, (json.dumps(result, indent=1) + "\n").encode())
 
 
 def _machine(gpu: dict[str, Any]) -> dict[str, Any]:
+    """Describe the machine without what is a matter of the CPU's bench."""
     versions = [subject for subject in SUBJECTS if subject.name in ("rnnfast", "PyTorch")]
-    return common.machine(1, "float32", versions) | {"gpu": gpu}
+    found = common.machine(1, "", versions) | {"gpu": gpu}
+    return {name: value for name, value in found.items() if name not in ("threads", "dtype")}

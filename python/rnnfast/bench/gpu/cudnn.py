@@ -25,10 +25,10 @@ ALGORITHMS = ("STANDARD", "PERSIST_STATIC", "PERSIST_DYNAMIC", "PERSIST_STATIC_S
 _CELLS = {"basic": 1, "lstm": 2, "gru": 3}
 _TYPES = {torch.float32: 0, torch.float16: 2, torch.bfloat16: 9}
 _FLOAT = _TYPES[torch.float32]
-_DEFAULT_MATH, _TENSOR_OP_MATH, _FMA_MATH = 0, 1, 3
+_MATHS = {"float32": 3, "tf32": 0, "bfloat16": 1, "float16": 1}  # FMA, DEFAULT, TENSOR_OP
 _DOUBLE_BIAS = 2
 _UNIDIRECTIONAL = _LINEAR_INPUT = 0
-_SEQ_MAJOR_UNPACKED, _PADDED_IO_ENABLED = 0, 1
+_SEQ_MAJOR_PACKED, _PADDED_IO_DISABLED = 1, 0
 _INFERENCE, _TRAINING = 0, 1
 _ADD_GRADIENT = 0
 
@@ -84,8 +84,18 @@ class _Owned:
 
 @cache
 def load() -> Library:
-    """Find the library that PyTorch has loaded."""
-    return Library(ctypes.CDLL(LIBRARY), torch.cuda.current_stream().cuda_stream)
+    """Find the library that PyTorch has loaded.
+
+    Raises
+    ------
+    CudnnError
+        If there is none.
+    """
+    try:
+        functions = ctypes.CDLL(LIBRARY)
+    except OSError as error:
+        raise CudnnError(str(error)) from None
+    return Library(functions, torch.cuda.current_stream().cuda_stream)
 
 
 def _address(tensor: torch.Tensor | None) -> c_void_p | None:
@@ -137,42 +147,24 @@ class Layer:
         self._c = torch.empty_like(self._h) if case.cell == "lstm" else None
         self._dx = self._empty((*shape[:2], case.input_size), dtype=precision.dtype)
         self._work, self._reserve = self._new_rooms()
+        self._x_place, self._dy_place = c_void_p(), c_void_p()  # of the present call
+        self._forward = self._forward_arguments()
+        self._backward = self._backward_arguments() if self.trains else []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Compute the outputs, and the last state beside them."""
-        self._call(
-            "cudnnRNNForward",
-            c_int(self._mode),
-            None,  # lengths, all the same
-            *(self._x.pointer, _address(x), self._outputs.pointer, _address(self._y)),
-            *(self._state.pointer, None, _address(self._h)),
-            *(self._state.pointer, None, _address(self._c)),
-            *self._sized(self._weights),
-            *self._rooms(),
-        )
+        self._x_place.value = x.data_ptr()
+        self._call("cudnnRNNForward", *self._forward)
         return self._y
 
     def backward(self, x: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
         """Compute the gradient of x, and those of the weights beside it."""
         assert self._gradients is not None
-        y = (self._outputs.pointer, _address(self._y))
-        self._call(
-            "cudnnRNNBackwardData_v8",
-            None,
-            *(*y, _address(dy), self._x.pointer, _address(self._dx)),
-            *(self._state.pointer, None, None, None, self._state.pointer, None, None, None),
-            *self._sized(self._weights),
-            *self._rooms(),
-        )
-        self._gradients.zero_()
-        self._call(
-            "cudnnRNNBackwardWeights_v8",
-            c_int(_ADD_GRADIENT),
-            None,
-            *(self._x.pointer, _address(x), self._state.pointer, None, *y),
-            *self._sized(self._gradients),
-            *self._rooms(),
-        )
+        self._x_place.value, self._dy_place.value = x.data_ptr(), dy.data_ptr()
+        of_data, of_weights = self._backward
+        self._call("cudnnRNNBackwardData_v8", *of_data)
+        self._gradients.zero_()  # they are added to
+        self._call("cudnnRNNBackwardWeights_v8", *of_weights)
         return self._dx
 
     def gradients(self) -> dict[str, torch.Tensor]:
@@ -182,6 +174,32 @@ class Layer:
         rows = GATES[case.cell] * case.hidden_size
         found = {name: place.view(rows, -1) for name, place in self._places(self._gradients)}
         return {name: d.squeeze(1) if name.startswith("bias") else d for name, d in found.items()}
+
+    def _forward_arguments(self) -> list[Any]:
+        """List what does not change from call to call."""
+        state = self._state.pointer
+        return [
+            *(c_int(self._mode), None),  # no lengths: they are all the same
+            *(self._x.pointer, self._x_place, self._outputs.pointer, _address(self._y)),
+            *(state, None, _address(self._h), state, None, _address(self._c)),
+            *(*self._sized(self._weights), *self._rooms()),
+        ]
+
+    def _backward_arguments(self) -> list[list[Any]]:
+        """List those of the two functions."""
+        assert self._gradients is not None
+        state, y = self._state.pointer, (self._outputs.pointer, _address(self._y))
+        of_data = [
+            *(None, *y, self._dy_place, self._x.pointer, _address(self._dx)),
+            *(state, None, None, None, state, None, None, None),
+            *(*self._sized(self._weights), *self._rooms()),
+        ]
+        of_weights = [
+            *(c_int(_ADD_GRADIENT), None),
+            *(self._x.pointer, self._x_place, state, None, *y),
+            *(*self._sized(self._gradients), *self._rooms()),
+        ]
+        return [of_data, of_weights]
 
     def _call(self, name: str, *arguments: Any) -> None:
         self._library.call(name, self._library.handle, self._rnn.pointer, *arguments)
@@ -198,9 +216,9 @@ class Layer:
             self._rnn.pointer,
             *(c_int(ALGORITHMS.index(algorithm)), c_int(_CELLS[case.cell]), c_int(_DOUBLE_BIAS)),
             *(c_int(_UNIDIRECTIONAL), c_int(_LINEAR_INPUT)),
-            *(kind, c_int(_FLOAT), c_int(self._math())),
+            *(kind, c_int(_FLOAT), c_int(_MATHS[self._precision.name])),
             *(c_int(case.input_size), c_int(case.hidden_size), c_int(case.hidden_size)),
-            *(c_int(1), self._dropout.pointer, c_int(_PADDED_IO_ENABLED)),
+            *(c_int(1), self._dropout.pointer, c_int(_PADDED_IO_DISABLED)),
         )
         if algorithm == "PERSIST_DYNAMIC":
             self._call("cudnnBuildRNNDynamic", c_int(case.batch))
@@ -212,11 +230,6 @@ class Layer:
             "cudnnSetTensorNdDescriptor", self._state.pointer, kind, c_int(3), sizes, strides
         )
 
-    def _math(self) -> int:
-        if self._precision.dtype is torch.float16:
-            return _TENSOR_OP_MATH
-        return _FMA_MATH if self._precision.name == "float32" else _DEFAULT_MATH
-
     def _sequences(self, width: int) -> _Owned:
         """Describe sequences of all the same length."""
         case = self._case
@@ -225,7 +238,7 @@ class Layer:
             "cudnnSetRNNDataDescriptor",
             made.pointer,
             c_int(_TYPES[self._precision.dtype]),
-            c_int(_SEQ_MAJOR_UNPACKED),
+            c_int(_SEQ_MAJOR_PACKED),  # as they lie where no sequence is shorter
             *(c_int(case.seq_length), c_int(case.batch), c_int(width)),
             (c_int * case.batch)(*[case.seq_length] * case.batch),
             None,  # what to pad outputs with

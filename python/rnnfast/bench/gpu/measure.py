@@ -17,7 +17,6 @@ import torch
 
 from rnnfast.bench import problem as problems
 from rnnfast.bench.gpu import clock
-from rnnfast.bench.gpu.cudnn import CudnnError
 from rnnfast.bench.gpu.precision import Precision
 from rnnfast.bench.gpu.subjects import OURS, Job, Subject, Tensors, module_job, weights_of
 from rnnfast.bench.grid import Case
@@ -39,28 +38,28 @@ class Measurement:
     ----------
     case : Case
         What was measured.
-    seconds : dict of str to Spread
-        Time of a call, by the subject's name.
-    errors : dict of str to float
-        Distance from float64, by name: of the result that is furthest off, as the norm of the
-        difference over that of the result.
-    refused : dict of str to str
-        Why a peer took no part, by name.
+    seconds : dict of Subject to Spread
+        Time of a call.
+    errors : dict of Subject to float
+        Distance from float64: of the result that is furthest off, as the norm of the difference
+        over that of the result.
+    refused : dict of Subject to str
+        Why a peer took no part.
     """
 
     case: Case
-    seconds: dict[str, Spread]
-    errors: dict[str, float]
-    refused: dict[str, str]
+    seconds: dict[Subject, Spread]
+    errors: dict[Subject, float]
+    refused: dict[Subject, str]
 
-    def best(self, library: str, precisions: Sequence[str]) -> str | None:
-        """Name the fastest subject of a library in some precisions, if there is one."""
-        names = [n for n in self.seconds if n.startswith(library) and n.split()[-1] in precisions]
-        return min(names, key=lambda name: self.seconds[name].median, default=None)
+    def best(self, library: str, precisions: Sequence[str]) -> Subject | None:
+        """Find the fastest subject of a library in some precisions, if there is one."""
+        found = [s for s in self.seconds if s.library == library and s.precision.name in precisions]
+        return min(found, key=lambda subject: self.seconds[subject].median, default=None)
 
 
 class Inputs:
-    """Inputs and cotangents of a problem that take turns, in the types asked for.
+    """Inputs and cotangents that take turns, in the types asked for.
 
     The first pair is the problem's own, whose results are compared.
     """
@@ -69,21 +68,24 @@ class Inputs:
         self._problem, self._device = problem, device
         self._made: dict[torch.dtype, list[tuple[torch.Tensor, torch.Tensor]]] = {}
 
+    def first(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """Make the pair of x and dy that is the problem's."""
+        problem = self._problem
+        x, dy = (torch.from_numpy(v).to(self._device, dtype) for v in (problem.x, problem.dy))
+        return x.requires_grad_(problem.case.work == "train"), dy
+
     def of(self, dtype: torch.dtype) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Make pairs of x and dy."""
+        """Make all pairs."""
         if dtype not in self._made:
-            self._made[dtype] = self._make(dtype)
+            x, dy = self.first(dtype)
+            count = math.ceil(ROTATED_BYTES / x.nbytes)
+            others = [(_like(x), _like(dy)) for _ in range(count - 1)]
+            self._made[dtype] = [(x, dy), *others]
         return self._made[dtype]
 
-    def _make(self, dtype: torch.dtype) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        problem = self._problem
-        trains = problem.case.work == "train"
-        count = math.ceil(ROTATED_BYTES / (problem.x.size * dtype.itemsize))
-        first = torch.from_numpy(problem.x).to(self._device, dtype)
-        dy = torch.from_numpy(problem.dy).to(self._device, dtype)
-        others = torch.randn((count - 1, *first.shape), device=self._device, dtype=dtype)
-        xs = [x.detach().requires_grad_(trains) for x in (first, *others)]
-        return [(x, dy) for x in xs]
+
+def _like(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.randn_like(tensor).requires_grad_(tensor.requires_grad)
 
 
 def measure_case(
@@ -100,26 +102,28 @@ def measure_case(
     weights, inputs = weights_of(problem, device), Inputs(problem, device)
     expected = reference(case, weights, inputs)
     turns: dict[str, Callable[[], float]] = {}
-    errors: dict[str, float] = {}
-    refused: dict[str, str] = {}
+    errors: dict[Subject, float] = {}
+    refused: dict[Subject, str] = {}
     for subject in among:
         with subject.precision.allowed():
             try:
                 job = subject.prepare(case, weights)
                 pairs = inputs.of(subject.precision.dtype)
-                errors[subject.name] = check(subject, job, pairs[0], expected)
-            except (CudnnError, DisagreementError) as error:
+                found = check(subject, job, pairs[0], expected)
+                turns[subject.name] = turn(subject.precision, job, pairs)
+                errors[subject] = found
+            except RuntimeError as error:  # of the library, or that it is wrong
                 if subject.library == OURS:
-                    raise DisagreementError(f"{case.name}: {error}") from None
-                refused[subject.name] = str(error)
-                continue
-            turns[subject.name] = turn(subject.precision, job, pairs)
-    return Measurement(case, interleave(turns, effort), errors, refused)
+                    raise type(error)(f"{case.name}: {error}") from None
+                refused[subject] = str(error)
+    spreads = interleave(turns, effort)
+    seconds = {subject: spreads[subject.name] for subject in errors}
+    return Measurement(case, seconds, errors, refused)
 
 
 def reference(case: Case, weights: Tensors, inputs: Inputs) -> Tensors:
     """Compute the results of the first input by PyTorch in float64."""
-    x, dy = inputs.of(torch.float64)[0]
+    x, dy = inputs.first(torch.float64)
     job = module_job(torch.nn, case, weights, torch.float64)
     return job.read(job.call(x, dy))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rnnfast.bench.gpu.measure import Measurement
 from rnnfast.bench.gpu.precision import PRECISIONS
-from rnnfast.bench.gpu.subjects import CUDNN, OURS, PYTORCH
+from rnnfast.bench.gpu.subjects import CUDNN, OURS, PYTORCH, Subject
 from rnnfast.bench.report import SCHEMA, digits
 
 if TYPE_CHECKING:
@@ -35,12 +35,14 @@ def document(
     Returns
     -------
     dict
-        ``schema``, ``complete``, ``machine`` and ``cases``, a list. Each case has its sizes,
-        ``subjects`` and ``refused``, why others took no part; each subject, by name, ``seconds``
-        (``median``, ``q1``, ``q3``, ``samples``) and ``error``, its distance from float64.
+        ``schema``, ``device``, ``complete``, ``machine`` and ``cases``, a list. Each case has its
+        sizes, ``subjects`` and ``refused``, why others took no part; each subject, by name,
+        ``seconds`` (``median``, ``q1``, ``q3``, ``samples``) and ``error``, its distance from
+        float64.
     """
     return {
         "schema": SCHEMA,
+        "device": "cuda",
         "complete": complete,
         "machine": machine,
         "cases": [_case_object(measurement) for measurement in measurements],
@@ -58,10 +60,10 @@ def _case_object(measurement: Measurement) -> dict[str, Any]:
         "hidden_size": case.hidden_size,
         "flops": case.flops,
         "subjects": {
-            name: {"seconds": asdict(spread), "error": measurement.errors[name]}
-            for name, spread in measurement.seconds.items()
+            subject.name: {"seconds": asdict(spread), "error": measurement.errors[subject]}
+            for subject, spread in measurement.seconds.items()
         },
-        "refused": measurement.refused,
+        "refused": {subject.name: why for subject, why in measurement.refused.items()},
     }
 
 
@@ -70,9 +72,9 @@ def header(machine: dict[str, Any]) -> str:
     gpu = machine["gpu"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     clocks = ", ".join(f"{name} {gpu[name]}" for name in gpu if "." in name)
-    kernels = "persistent kernels" if gpu["persistent"] else "steps"
+    kernels = "with persistent kernels where they suit" if gpu["persistent"] else "in steps"
     return (
-        f"{gpu['gpu']} (compute capability {gpu['capability']}), rnnfast by {kernels}\n"
+        f"{gpu['gpu']} (compute capability {gpu['capability']}), rnnfast {kernels}\n"
         f"{versions}, CUDA {gpu['cuda']}, cuDNN {gpu['cudnn']}"
         f"{', driver ' + gpu['driver_version'] if 'driver_version' in gpu else ''}\n"
         f"{clocks + ', ' if clocks else ''}{machine['cpu']}, {machine['date']}"
@@ -133,13 +135,13 @@ def _rows(measurement: Measurement) -> list[list[str]]:
                 f"{measurement.errors[ours]:.0e}",
                 *_beside(measurement, ours, measurement.best(PYTORCH, (name,))),
                 *_beside(measurement, ours, best),
-                "" if best is None else best.removeprefix(f"{CUDNN} "),
+                "" if best is None else f"{best.algorithm} {best.precision.name}",
             ]
         )
     return rows
 
 
-def _beside(measurement: Measurement, ours: str, peer: str | None) -> list[str]:
+def _beside(measurement: Measurement, ours: Subject, peer: Subject | None) -> list[str]:
     """A peer's time, and its ratio."""
     if peer is None:
         return ["-", "-"]
