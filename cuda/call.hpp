@@ -68,6 +68,7 @@ struct Boundaries {
       length = std::max(length, static_cast<int32_t>(s.start + s.length));
       if (!s.first || s.from_zero) reset[s.start * sequences.batch() + s.batch] = 1;
     }
+    if (std::ranges::find(reset, 1) == reset.end()) reset.clear();
   }
 };
 

@@ -34,6 +34,7 @@ class Pooled final : public Memory {
           "making a memory pool");
   }
   void* take(index bytes, Stream stream) override {
+    free_held(reinterpret_cast<cudaStream_t>(stream));
     void* block;
     check(cudaMallocFromPoolAsync(&block, bytes, pool_, reinterpret_cast<cudaStream_t>(stream)),
           "allocating device memory");
@@ -43,10 +44,7 @@ class Pooled final : public Memory {
     int before = Device::device_used;  // streams 1 and 2 are of the device that is current
     cudaGetDevice(&before);
     cudaSetDevice(Device::device_used);
-    const std::lock_guard lock(mutex_);
-    std::erase_if(held_, free);
-    if (const Block given{block, reinterpret_cast<cudaStream_t>(stream)}; !free(given))
-      held_.push_back(given);
+    if (const Block given{block, reinterpret_cast<cudaStream_t>(stream)}; !free(given)) hold(given);
     cudaSetDevice(before);
   }
 
@@ -57,16 +55,29 @@ class Pooled final : public Memory {
   };
   // False while the stream is captured: what is not of the graph cannot be freed in it.
   static bool free(const Block& block) noexcept {
-    cudaStreamCaptureStatus status = cudaStreamCaptureStatusActive;
-    cudaStreamIsCapturing(block.stream, &status);
-    if (status == cudaStreamCaptureStatusNone) cudaFreeAsync(block.memory, block.stream);
-    cudaGetLastError();
-    return status == cudaStreamCaptureStatusNone;
+    cudaStreamCaptureStatus status;
+    const bool done = cudaStreamIsCapturing(block.stream, &status) == cudaSuccess &&
+                      status == cudaStreamCaptureStatusNone &&
+                      cudaFreeAsync(block.memory, block.stream) == cudaSuccess;
+    if (!done) cudaGetLastError();  // or a later call would find it
+    return done;
+  }
+  void hold(const Block& block) noexcept {
+    const std::lock_guard lock(mutex_);
+    try {
+      held_.push_back(block);
+    } catch (const std::bad_alloc&) {  // it is lost
+    }
+  }
+  // By who uses that stream: others may have been destroyed.
+  void free_held(cudaStream_t stream) {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(held_, [&](const Block& b) { return b.stream == stream && free(b); });
   }
 
   cudaMemPool_t pool_;
   std::mutex mutex_;
-  std::vector<Block> held_;  // that could not be freed yet
+  std::vector<Block> held_;  // until its stream is used again
 };
 
 // Never destroyed: buffers may outlive all else.

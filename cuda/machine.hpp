@@ -8,13 +8,13 @@
 //   machine.sort(tokens, count, sorted, row)
 //                                      tokens in ascending, equal ones in their own order
 //   machine.zero(pointer, bytes)
-//   machine.upload(to, from, bytes)    from the caller's memory
+//   machine.upload(to, from, bytes)    from the caller's memory, which may then change at once
 //   machine.download(to, from, bytes)  to the caller's memory
 //   machine.repeat(count, body)        body(n) for all n < count, which is kernels and products
 //   machine.wait()                     until all of it is done
 //
-// All is done in the order of the calls; what is uploaded or downloaded stays where it is until
-// then. For those who keep machines and bring arrays that are in its memory already:
+// All is done in the order of the calls; what is downloaded to stays where it is until then. For
+// those who keep machines and bring arrays that are in its memory already:
 //
 //   Machine::Turn                      lives while a thread uses a machine
 //   machine.begin(stream, memory)      what comes next is done on that stream, null: the machine's

@@ -152,6 +152,10 @@ def test_a_peer_may_refuse_and_rnnfast_may_not_be_wrong(
         monkeypatch.setattr(cudnn, "LIBRARY", "libnone.so")
         absent = measure.measure_case(case, TWICE, everyone, where).refused
         assert len(absent) == 16 and all("libnone.so" in why for why in absent.values())
+    with monkeypatch.context() as chosen:
+        chosen.setattr(them.rnnfast.torch.gpu._choice, "rnnfast", False)
+        with pytest.raises(DisagreementError, match=r"rnnfast .*: PyTorch would compute it"):
+            measure.measure_case(case, TWICE, everyone, where)
     right = them.Subject.prepare
 
     def spoilt(self: Any, *given: Any) -> Any:
@@ -166,7 +170,7 @@ def test_a_peer_may_refuse_and_rnnfast_may_not_be_wrong(
 def test_inputs_rotate_and_begin_with_the_problem_s(where: Any) -> None:  # noqa: F811
     problem = make(case_of("gru", "train"))
     pairs = measure.Inputs(problem, where).of(torch.bfloat16)
-    assert len(pairs) == -(-measure.ROTATED_BYTES // (problem.x.size * 2))
+    assert len(pairs) == -(-measure.ROTATED_BYTES // ((problem.x.size + problem.dy.size) * 2)) > 2
     assert torch.equal(pairs[0][0].cpu(), torch.from_numpy(problem.x).bfloat16())
     assert len({x.data_ptr() for x, _ in pairs}) == len(pairs)
     assert len({dy.data_ptr() for _, dy in pairs}) == len(pairs)

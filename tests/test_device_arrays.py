@@ -329,6 +329,24 @@ def test_bfloat16_gives_what_the_same_numbers_in_float32_give(
     assert_same(found, {name: np.asarray(v) for name, v in rounded.items()})
 
 
+def test_parameters_may_change_after_the_call(
+    layer: rnnfast.LSTM,
+    machine: str,
+    rng: np.random.Generator,  # noqa: F811
+) -> None:
+    given = exposed(draw_call(rng, layer, T=4, B=2))
+    expected = np.asarray(layer(*given.arguments)[0])
+    flat = layer.flat.copy()
+    if machine == "gpu":  # which reads pageable memory at once
+        import torch
+
+        flat = torch.from_numpy(flat).pin_memory().numpy()
+    arguments = (given.x, given.state, None, None, False, 0, None, None)
+    y = layer._core.forward(flat, *arguments)[0]
+    flat[:] = np.nan
+    np.testing.assert_array_equal(np.asarray(y), expected)
+
+
 @pytest.mark.parametrize("show", [Exposed, narrow])
 @pytest.mark.parametrize("tokens", [False, True])
 @pytest.mark.parametrize("compute", ["float32", "bfloat16"])

@@ -60,6 +60,7 @@ def where(machine: str, rng: Any, monkeypatch: pytest.MonkeyPatch) -> Any:  # no
         monkeypatch.setattr(gpu, "Shown", keeping)
         monkeypatch.setattr(gpu, "_give", never)
         monkeypatch.setattr(gpu, "is_captured", lambda: False)
+        monkeypatch.setattr(gpu, "bring", torch.from_numpy)
     clear_caches()
     bridge.use_cuda()
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
@@ -118,11 +119,14 @@ def outcome(module: Any, x: Any, state: Any) -> list[Any]:
 
 def packed_outcome(module: Any, x: Any, lengths: list[int], state: Any) -> list[Any]:
     """The same of sequences that are packed."""
-    leaf = x.detach().requires_grad_()
+    parts = state if isinstance(state, tuple) else () if state is None else (state,)
+    leaf, *given = (t.detach().requires_grad_() for t in (x, *parts))
     in_order = lengths == sorted(lengths, reverse=True)
     packed = pack_padded_sequence(leaf, torch.tensor(lengths), enforce_sorted=in_order)
-    y, after = module(packed, state)
-    return gradients(module, [y.data, *(after if isinstance(after, tuple) else (after,))], [leaf])
+    hx = tuple(given) if isinstance(state, tuple) else given[0] if given else None
+    y, after = module(packed, hx)
+    results = [y.data, *(after if isinstance(after, tuple) else (after,))]
+    return gradients(module, results, [leaf, *given])
 
 
 def gradients(module: Any, flat: list[Any], leaves: list[Any]) -> list[Any]:
@@ -238,8 +242,10 @@ def test_packed_sequences(
         found = packed_outcome(ours, x, lengths, state)
         for one, other in zip(found, packed_outcome(stock, x, lengths, state), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    stock.load_state_dict({name: rounded(value) for name, value in stock.state_dict().items()})
     found = packed_outcome(ours.bfloat16(), x.bfloat16(), lengths, None)
-    assert all(v.dtype is torch.bfloat16 and v.isfinite().all() for v in found)
+    assert {v.dtype for v in found} == {torch.bfloat16}
+    assert_close(found, packed_outcome(stock, rounded(x), lengths, None))
     assert [spec.compute for spec in runs] == ["float32", "float32", "bfloat16"]
 
 
@@ -362,6 +368,25 @@ def test_a_graph_would_drop_the_same_again_and_knows_no_other_lengths(
     assert not runs
     layer(x)
     assert len(runs) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_graph_computes_what_was_captured(dtype: Any, where: Any) -> None:
+    if where.type == "cpu":
+        pytest.skip("only a GPU captures")
+    layer = bridge.GRU(5, 7, 2, device=where, dtype=dtype)
+    x = torch.randn(40, 3, 5, device=where, dtype=dtype)
+    with torch.no_grad(), torch.cuda.stream(torch.cuda.Stream()):
+        layer(x)  # loads what a capture could not
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.no_grad(), torch.cuda.graph(graph):
+        y = layer(x)[0]
+    for _ in range(2):
+        x.copy_(torch.randn_like(x))
+        graph.replay()
+        with torch.no_grad():
+            assert torch.equal(y, layer(x)[0])
 
 
 def test_twice_differentiated_and_used_again(where: Any, runs: list[Any]) -> None:

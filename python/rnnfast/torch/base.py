@@ -162,6 +162,8 @@ class Bridged(torch.nn.Module):
         # Replays would all drop the same, and lengths come from the CPU's memory.
         if (plan.spec.dropout or packing is not None) and gpu.is_captured():
             return None
+        if packing is not None:
+            packing = packing._replace(rows_there=gpu.bring(packing.rows))
         seed = int(_draw_seed()) if plan.spec.dropout else 0
         return compute(Call(plan, packing, seed), inputs)
 

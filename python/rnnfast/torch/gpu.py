@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from rnnfast import device
+from rnnfast.flat import Array
 
 from .arrays import PLAIN, Tensor
 
@@ -93,6 +94,11 @@ def current_stream() -> int:
     """Return the stream that PyTorch's operators run on."""
     # torch.cuda.current_stream makes an object each time, and this is asked several times a call.
     return torch._C._cuda_getCurrentRawStream(0) or _DEFAULT_STREAM
+
+
+def bring(array: Array) -> Tensor:
+    """Copy an array to the GPU without waiting for what is under way there."""
+    return torch.from_numpy(array).pin_memory().to(_FIRST, non_blocking=True)
 
 
 def is_captured() -> bool:

@@ -14,7 +14,6 @@ import torch
 from . import gpu
 from .arrays import State, Tensor
 from .engine import Call, Gradients, Inputs
-from .packing import Packing
 from .tapes import Recording
 from .weights import gather
 
@@ -42,10 +41,6 @@ def _as_tensor(call: Call, array: Any) -> Tensor:
     return tensor.squeeze_(0) if call.plan.spec.cell else tensor
 
 
-def _places(packing: Packing, device: torch.device) -> Tensor:
-    return torch.from_numpy(packing.rows).to(device)
-
-
 def _padded(call: Call, rows: Tensor) -> Tensor:
     """Spread packed rows over (T, B, ·). What lies between them is never used."""
     packing = call.packing
@@ -53,7 +48,8 @@ def _padded(call: Call, rows: Tensor) -> Tensor:
         return rows
     steps, batch = len(packing.batch_sizes), len(packing.lengths)
     padded = torch.empty(steps * batch, rows.shape[1], dtype=rows.dtype, device=rows.device)
-    padded.index_copy_(0, _places(packing, rows.device), rows)
+    assert packing.rows_there is not None
+    padded.index_copy_(0, packing.rows_there, rows)
     return padded.view(steps, batch, -1)
 
 
@@ -61,7 +57,8 @@ def _packed(call: Call, padded: Tensor) -> Tensor:
     """Collect the rows of packed sequences."""
     if call.packing is None:
         return padded
-    return padded.flatten(0, 1).index_select(0, _places(call.packing, padded.device))
+    assert call.packing.rows_there is not None
+    return padded.flatten(0, 1).index_select(0, call.packing.rows_there)
 
 
 def run(call: Call, inputs: Inputs, record: bool) -> tuple[Tensor, State, Recording | None]:
@@ -107,7 +104,7 @@ def run_back(
         input_gradient,
         None,
     )
-    # Autograd rounds what has another type, weights one by one.
+    # Autograd would convert what has another type too, but weights one by one.
     buffer, (first, *others) = gpu.as_tensor(dweights), [w.dtype for w in inputs.weights]
     return Gradients(
         None if dx is None else _packed(call, _as_tensor(call, dx)),

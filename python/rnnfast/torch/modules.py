@@ -61,7 +61,7 @@ class _Layer(Bridged, torch.nn.RNNBase):
 
     def _forward_packed(self, packed: PackedSequence, hx: Any) -> Any:
         data, sizes, sorted_indices, unsorted_indices = packed
-        here = (data.is_cpu or gpu.is_used(data)) and is_eager()
+        here = (data.is_cpu or (gpu.is_used(data) and gpu.precision(data))) and is_eager()
         packing = Packing.of(sizes, len(data)) if here else None
         if packing is None or parts_of(self.mode, hx) is None:
             return None

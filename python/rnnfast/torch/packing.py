@@ -17,6 +17,7 @@ class Packing(NamedTuple):
     batch_sizes: Tensor  # of each step: how many sequences have it
     lengths: Array  # of each sequence
     rows: Array  # where each packed row is among the T · B of the padded array
+    rows_there: Tensor | None = None  # the same on the GPU that computes
 
     @classmethod
     def of(cls, batch_sizes: Tensor, count: int) -> Packing | None:

@@ -18,7 +18,15 @@ import torch
 from rnnfast.bench import problem as problems
 from rnnfast.bench.gpu import clock
 from rnnfast.bench.gpu.precision import Precision
-from rnnfast.bench.gpu.subjects import OURS, Job, Subject, Tensors, module_job, weights_of
+from rnnfast.bench.gpu.subjects import (
+    OURS,
+    Job,
+    Subject,
+    Tensors,
+    make_module,
+    module_job,
+    weights_of,
+)
 from rnnfast.bench.grid import Case
 from rnnfast.bench.measure import Effort, Spread, interleave
 from rnnfast.bench.problem import DisagreementError, Problem
@@ -78,8 +86,8 @@ class Inputs:
         """Make all pairs."""
         if dtype not in self._made:
             x, dy = self.first(dtype)
-            count = math.ceil(ROTATED_BYTES / x.nbytes)
-            others = [(_like(x), _like(dy)) for _ in range(count - 1)]
+            count = math.ceil(ROTATED_BYTES / (x.nbytes + x.requires_grad * dy.nbytes))
+            others = [(_like(x), _like(dy) if x.requires_grad else dy) for _ in range(count - 1)]
             self._made[dtype] = [(x, dy), *others]
         return self._made[dtype]
 
@@ -96,7 +104,7 @@ def measure_case(
     Raises
     ------
     DisagreementError
-        If rnnfast's results are not those of float64.
+        If rnnfast fails, or its results are not those of float64.
     """
     problem = problems.make(case)
     weights, inputs = weights_of(problem, device), Inputs(problem, device)
@@ -114,7 +122,7 @@ def measure_case(
                 errors[subject] = found
             except RuntimeError as error:  # of the library, or that it is wrong
                 if subject.library == OURS:
-                    raise type(error)(f"{case.name}: {error}") from None
+                    raise DisagreementError(f"{case.name}: {error}") from error
                 refused[subject] = str(error)
     spreads = interleave(turns, effort)
     seconds = {subject: spreads[subject.name] for subject in errors}
@@ -124,7 +132,7 @@ def measure_case(
 def reference(case: Case, weights: Tensors, inputs: Inputs) -> Tensors:
     """Compute the results of the first input by PyTorch in float64."""
     x, dy = inputs.first(torch.float64)
-    job = module_job(torch.nn, case, weights, torch.float64)
+    job = module_job(make_module(torch.nn, case, weights, torch.float64), case)
     return job.read(job.call(x, dy))
 
 

@@ -69,13 +69,18 @@ class Subject:
 
         Raises
         ------
-        CudnnError
-            If an algorithm of cuDNN's is not for the case.
+        RuntimeError
+            If the case is not for an algorithm of cuDNN's, or none that rnnfast computes.
         """
         if self.library == CUDNN:
             return _direct(cudnn.Layer(cudnn.load(), case, self.algorithm, self.precision, weights))
         package = rnnfast.torch if self.library == OURS else torch.nn
-        return module_job(package, case, weights, self.precision.dtype)
+        module = make_module(package, case, weights, self.precision.dtype)
+        if self.library == OURS:
+            x = torch.zeros_like(weights["weight_ih"][:1, None], dtype=self.precision.dtype)
+            if module._recur(x, ()) is None:  # noqa: SLF001  # it would fall back in silence
+                raise RuntimeError(f"{self.name}: PyTorch would compute it")
+        return module_job(module, case)
 
 
 def subjects(*, peers: bool) -> list[Subject]:
@@ -93,12 +98,17 @@ def weights_of(problem: Problem, device: torch.device) -> Tensors:
     return {name: torch.from_numpy(array).to(device) for name, array in problem.weights.items()}
 
 
-def module_job(package: Any, case: Case, weights: Tensors, dtype: torch.dtype) -> Job:
+def make_module(package: Any, case: Case, weights: Tensors, dtype: torch.dtype) -> Any:
     """Make a module of ``torch.nn``, or one that is called like it."""
     device = weights["weight_ih"].device
     layer = getattr(package, LAYERS[case.cell])
     module = layer(case.input_size, case.hidden_size, device=device, dtype=dtype)
     module.load_state_dict({f"{name}_l0": weights[name] for name in WEIGHTS})
+    return module
+
+
+def module_job(module: Any, case: Case) -> Job:
+    """Call a module for inference, or forward and backward."""
     if case.work == "forward":
         return Job(partial(_infer, module.eval()), lambda y: {"y": y})
     wanted = [getattr(module, f"{name}_l0") for name in WEIGHTS]
