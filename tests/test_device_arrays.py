@@ -331,8 +331,8 @@ def test_bfloat16_gives_what_the_same_numbers_in_float32_give(
 
 def test_parameters_may_change_after_the_call(
     layer: rnnfast.LSTM,
-    machine: str,
-    rng: np.random.Generator,  # noqa: F811
+    machine: str,  # noqa: F811
+    rng: np.random.Generator,
 ) -> None:
     given = exposed(draw_call(rng, layer, T=4, B=2))
     expected = np.asarray(layer(*given.arguments)[0])
