@@ -173,7 +173,6 @@ class FakeCudnn:
         assert h_desc.value == c_desc.value
         x_shape, y_shape = self.objects[x_desc.value][1:], self.objects[y_desc.value][1:]
         described.layer = described.module(self._space(described, *rest[13:15]))
-        described.x = torch.zeros(x_shape)
         described.dy = tensor_at(dy, described.dtype, *y_shape).float()
         described.to_dx = tensor_at(dx, described.dtype, *x_shape)
         assert y.value

@@ -164,18 +164,24 @@ def command(
     cases = grid.cases(shapes, _names(cells), seq_length=seq_length, dtype=dtype)
     if dtype is not Dtype.BFLOAT16:  # a step reads the float32 parameters themselves
         cases += grid.step_cases(_names(cells), dtype=dtype)
-    try:
-        with _instruction_set(isa):
-            among = subjects.candidates(peers=peers, quick=quick)
-            session = Session(Console(), threads or rnnfast.get_num_threads(), dtype, among)
-            session.measure(cases, effort)
-    except DisagreementError as error:
-        print(f"rnnfast: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+    with _disagreement_told(), _instruction_set(isa):
+        among = subjects.candidates(peers=peers, quick=quick)
+        session = Session(Console(), threads or rnnfast.get_num_threads(), dtype, among)
+        session.measure(cases, effort)
     session.show()
     session.save(out, draw=draw)
     if not session.complete:
         raise typer.Exit(INTERRUPTED)
+
+
+@contextmanager
+def _disagreement_told() -> Iterator[None]:
+    """End the command by a line where results differ."""
+    try:
+        yield
+    except DisagreementError as error:
+        print(f"rnnfast: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
 
 
 def _measure_gpu(cases: Sequence[grid.Case], effort: Effort, out: Path, *, peers: bool) -> None:
@@ -186,11 +192,8 @@ def _measure_gpu(cases: Sequence[grid.Case], effort: Effort, out: Path, *, peers
 
     from rnnfast.bench.gpu import command as gpu
 
-    try:
+    with _disagreement_told():
         complete = gpu.bench(Console(), cases, effort, out, peers=peers)
-    except DisagreementError as error:
-        print(f"rnnfast: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
     if not complete:
         raise typer.Exit(INTERRUPTED)
 
@@ -207,14 +210,11 @@ def _measure_torch(console: Console, num_threads: int, effort: Effort, out: Path
     machine = report.machine(num_threads, "float32", among)
     console.print(report.header(machine), markup=False, highlight=False)
     neighbours, comparisons = Neighbours(), []
-    try:
+    with _disagreement_told():
         for make in accelerated.workloads():
             comparisons.append(accelerated.measure(make, num_threads, effort))
             one = comparisons[-1]
             console.print(f"{one.name}: {one.ratio:.2f} x", markup=False, highlight=False)
-    except DisagreementError as error:
-        print(f"rnnfast: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
     console.print(accelerated.table(comparisons))
     result = {
         "machine": machine,
