@@ -2,4 +2,8 @@
 #include "emulator.hpp"
 #include "layer.hpp"
 
-PYBIND11_MODULE(_emulated, m) { rnnfast::cuda::add_classes<rnnfast::cuda::Emulator>(m); }
+PYBIND11_MODULE(_emulated, m) {
+  using namespace rnnfast::cuda;
+  add_classes<Emulator>(m);
+  m.def("seed", [](uint32_t seed) { EmulatedStreams::all().seed(seed); }, pybind11::arg("seed"));
+}

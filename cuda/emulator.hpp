@@ -24,12 +24,20 @@
 
 namespace rnnfast::cuda {
 
-// What streams have been given to do.
+// What streams have been given to do, and the chance by which it is done.
 class EmulatedStreams {
  public:
   static EmulatedStreams& all() {
     static auto& streams = *new EmulatedStreams;
     return streams;
+  }
+  void seed(uint32_t seed) {
+    const std::lock_guard lock(mutex_);
+    random_.seed(seed);
+  }
+  uint32_t chance() {
+    const std::lock_guard lock(mutex_);
+    return static_cast<uint32_t>(random_());
   }
   void push(Stream stream, std::function<void()> task) {
     const std::lock_guard lock(mutex_);
@@ -65,7 +73,7 @@ class EmulatedStreams {
 
   std::mutex mutex_;
   std::map<Stream, Queue> queues_;
-  std::mt19937 random_{std::random_device{}()};
+  std::mt19937 random_;
 };
 
 class Emulator {
@@ -108,7 +116,7 @@ class Emulator {
 
   template <class Kernel>
   void run(const Kernel& kernel) {
-    push([kernel, seed = random_()] {
+    push([kernel, seed = EmulatedStreams::all().chance()] {
       const index threads = kernel.threads();
       std::vector<index> blocks((threads + block - 1) / block);
       std::iota(blocks.begin(), blocks.end(), index{0});
@@ -126,29 +134,17 @@ class Emulator {
   }
   template <class Kernel>
   void run_clusters(const Kernel& kernel) {
-    push([kernel, seed = random_()]() mutable {
+    push([kernel, seed = EmulatedStreams::all().chance()]() mutable {
       for (int d = 0; d < kernel.directions; ++d)
         for (index n = kernel.clusters(); n-- > 0;)
-          persistent::EmulatedCluster::run(kernel, d, n, static_cast<uint32_t>(seed++));
+          persistent::EmulatedCluster::run(kernel, d, n, seed++);
     });
   }
 
   template <class Operand>
   void multiply(const Product<Operand>& p) {
     require(p.a), require(p.b), require(p.c);
-    push([p] {
-      const auto at = [](const auto& m, index row, index column) {
-        return to_float(m.transposed ? m.data[column * m.stride + row]
-                                     : m.data[row * m.stride + column]);
-      };
-      for (index r = 0; r < p.c.rows; ++r)
-        for (index c = 0; c < p.c.columns; ++c) {
-          float& to = p.c.data[r * p.c.stride + c];
-          double sum = p.accumulate ? to : 0.0f;
-          for (index n = 0; n < p.a.width(); ++n) sum += double{at(p.a, r, n)} * at(p.b, n, c);
-          to = static_cast<float>(sum);
-        }
-    });
+    run(Multiply<Operand, double>{p});
   }
 
   void sort(const int32_t* tokens, index count, int32_t* sorted, int32_t* row) {
@@ -218,7 +214,6 @@ class Emulator {
 
   Stream stream_ = 0;
   Memory* memory_ = nullptr;
-  std::mt19937 random_{std::random_device{}()};
 };
 
 }  // namespace rnnfast::cuda

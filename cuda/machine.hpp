@@ -31,7 +31,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "host_device.hpp"
+#include "product.hpp"
 
 namespace rnnfast::cuda {
 
@@ -76,25 +76,6 @@ class Buffer {
   void* data_ = nullptr;
   Memory* memory_ = nullptr;
   Stream stream_ = 0;
-};
-
-// A row-major matrix; `columns` of a row that is `stride` elements long.
-template <class T>
-struct Matrix {
-  T* data;
-  index rows, columns, stride;
-  bool transposed = false;  // read as (columns, rows)
-
-  Matrix t() const { return {data, rows, columns, stride, !transposed}; }
-  index width() const { return transposed ? rows : columns; }
-};
-
-// c = a b, or c += a b.
-template <class Operand>
-struct Product {
-  Matrix<const Operand> a, b;
-  Matrix<float> c;
-  bool accumulate = false;
 };
 
 }  // namespace rnnfast::cuda

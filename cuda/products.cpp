@@ -52,7 +52,7 @@ Products::Choice Products::find(const Key& key) {
            layout(key.type, key.first),
            layout(key.type, key.second),
            layout(CUDA_R_32F, key.result),
-           {}};
+           std::nullopt};
   set(c.desc, CUBLASLT_MATMUL_DESC_TRANSA, key.first.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
   set(c.desc, CUBLASLT_MATMUL_DESC_TRANSB, key.second.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
 
@@ -65,11 +65,11 @@ Products::Choice Products::find(const Key& key) {
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, key.result.alignment);
   cublasLtMatmulHeuristicResult_t found{};
   int count = 0;
-  check(lt.heuristic(handle_.get(), c.desc.get(), c.first.get(), c.second.get(), c.result.get(),
-                     c.result.get(), preference.get(), 1, &found, &count),
-        "choosing a product");
-  if (!count) check(CUBLAS_STATUS_NOT_SUPPORTED, "choosing a product");
-  c.algo = found.algo;
+  const auto status =
+      lt.heuristic(handle_.get(), c.desc.get(), c.first.get(), c.second.get(), c.result.get(),
+                   c.result.get(), preference.get(), 1, &found, &count);
+  if (status != CUBLAS_STATUS_NOT_SUPPORTED) check(status, "choosing a product");
+  if (count) c.algo = found.algo;
   return c;
 }
 
@@ -81,16 +81,18 @@ const Products::Choice& Products::choose(const Key& key) {
 }
 
 template <class Operand>
-void Products::multiply(const Product<Operand>& p, void* workspace, cudaStream_t stream) {
+bool Products::multiply(const Product<Operand>& p, void* workspace, cudaStream_t stream) {
   const Choice& c = choose({type_of<Operand>, side(p.b), side(p.a), side(p.c), p.accumulate});
+  if (!c.algo) return false;
   const float one = 1.0f, beta = p.accumulate ? 1.0f : 0.0f;
   check(cublaslt().matmul(handle_.get(), c.desc.get(), &one, p.b.data, c.first.get(), p.a.data,
                           c.second.get(), &beta, p.c.data, c.result.get(), p.c.data, c.result.get(),
-                          &c.algo, workspace, workspace_bytes, stream),
+                          &*c.algo, workspace, workspace_bytes, stream),
         "multiplying");
+  return true;
 }
 
-template void Products::multiply(const Product<float>&, void*, cudaStream_t);
-template void Products::multiply(const Product<Bfloat16>&, void*, cudaStream_t);
+template bool Products::multiply(const Product<float>&, void*, cudaStream_t);
+template bool Products::multiply(const Product<Bfloat16>&, void*, cudaStream_t);
 
 }  // namespace rnnfast::cuda

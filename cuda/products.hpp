@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include <map>
+#include <optional>
 
 #include "cublaslt.hpp"
 #include "machine.hpp"
@@ -15,8 +16,9 @@ class Products {
  public:
   explicit Products(bool tf32);
 
+  // False where cuBLASLt has no way to do it.
   template <class Operand>
-  void multiply(const Product<Operand>& product, void* workspace, cudaStream_t stream);
+  bool multiply(const Product<Operand>& product, void* workspace, cudaStream_t stream);
 
   static constexpr size_t workspace_bytes = size_t{32} << 20;
 
@@ -37,7 +39,7 @@ class Products {
   struct Choice {
     Owned<cublasLtMatmulDesc_t> desc;
     Owned<cublasLtMatrixLayout_t> first, second, result;
-    cublasLtMatmulAlgo_t algo;
+    std::optional<cublasLtMatmulAlgo_t> algo;  // null: there is none
   };
 
   template <class T>

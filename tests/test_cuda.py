@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pickle
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -52,6 +53,8 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         if "RNNFAST_EMULATED" not in os.environ:
             pytest.skip("no emulator of the GPU: RNNFAST_EMULATED names no build of it")
         monkeypatch.setattr(device, "cuda", emulated)
+        other = int(os.environ.get("RNNFAST_EMULATED_SEED", "0"))
+        emulated().seed(zlib.crc32(request.node.nodeid.encode()) ^ other)
     else:
         try:
             device.cuda()
