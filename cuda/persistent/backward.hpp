@@ -22,8 +22,7 @@ template <class G>
 struct Backward : Kernel<G, BackwardSide<typename G::Operand>> {
   using Pack = PackWeights<G, true>;
 
-  struct Shared {
-    [[no_unique_address]] LowWeights<G> low;
+  struct Shared : LowWeights<G> {
     Terms<G::chunks_back, G::columns> du[2][G::halves];
     // What the blocks gave the state before even and odd steps.
     alignas(16) float sums[2][G::blocks][G::tiles][sums_of_tile<G>];
@@ -49,7 +48,7 @@ class BackwardThread : Thread<G, BackwardSide<typename G::Operand>, Block> {
 
   RNNFAST_BLOCK void run() {
     const int bytes = blocks_ * G::units / 2 * pairs() * static_cast<int>(sizeof(Words));
-    this->load_weights(parts_, shared_.low);
+    this->load_weights(parts_, shared_);
     enter();
     load_step(steps_ - 1);
     this->begin(shared_.full, steps_, bytes);
@@ -165,7 +164,7 @@ class BackwardThread : Thread<G, BackwardSide<typename G::Operand>, Block> {
     unrolled<G::tiles>([&](int tile) {
       if (tile >= tiles()) return;
       Sums<chains> sums[G::bands_back][1];
-      Base::multiply(parts_, shared_.low, shared_.du[parity], tile, sums);
+      Base::multiply(parts_, shared_, shared_.du[parity], tile, sums);
       unrolled<G::bands_back>(
           [&](int band) { push(1 - parity, tile, first_band + band, sums[band][0]); });
     });

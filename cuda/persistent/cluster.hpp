@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include "../errors.hpp"
 #include "geometry.hpp"
 
 namespace rnnfast::cuda::persistent {
@@ -26,6 +27,11 @@ class ClusterBlock {
         "barrier.cluster.arrive.release.aligned;\n"
         "barrier.cluster.wait.acquire.aligned;\n" ::
             : "memory");
+  }
+
+  // To be in the cache when it is loaded.
+  RNNFAST_BLOCK void prefetch(const float* from) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(from)));
   }
 
   // The value of the lane whose number differs in the bits of `lanes`.
@@ -145,24 +151,28 @@ class ClusterLaunch {
   ClusterLaunch(const ClusterLaunch&) = delete;
   ClusterLaunch& operator=(const ClusterLaunch&) = delete;
 
-  // Makes the kernel ready; how many clusters run at once, 0 where the GPU has none that large or
-  // the kernel has been compiled for one without.
+  // Makes the kernel ready; how many clusters run at once, 0 where the GPU has none that large, or
+  // not the shared memory, or the kernel has been compiled for one without.
   int prepare() const {
+    constexpr const char* doing = "preparing a persistent kernel";
     const auto* function = reinterpret_cast<const void*>(clustered<Kernel>);
-    int device = 0, has_clusters = 0, clusters = 0;
+    const int bytes = static_cast<int>(config_.dynamicSmemBytes);
+    int device, has_clusters, most_bytes, clusters = 0;
     cudaFuncAttributes attributes;
-    const auto done = [](cudaError_t error) { return error == cudaSuccess; };
-    const bool known =
-        done(cudaGetDevice(&device)) &&
-        done(cudaDeviceGetAttribute(&has_clusters, cudaDevAttrClusterLaunch, device)) &&
-        has_clusters && done(cudaFuncGetAttributes(&attributes, function)) &&
-        RNNFAST_HAS_CLUSTERS && attributes.ptxVersion >= 90 &&
-        done(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(config_.dynamicSmemBytes))) &&
-        done(cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1)) &&
-        done(cudaOccupancyMaxActiveClusters(&clusters, clustered<Kernel>, &config_));
+    check(cudaGetDevice(&device), doing);
+    check(cudaDeviceGetAttribute(&has_clusters, cudaDevAttrClusterLaunch, device), doing);
+    check(cudaDeviceGetAttribute(&most_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+          doing);
+    check(cudaFuncGetAttributes(&attributes, function), doing);
+    if (!RNNFAST_HAS_CLUSTERS || !has_clusters || attributes.ptxVersion < 90 || bytes > most_bytes)
+      return 0;
+    check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+          doing);
+    check(cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), doing);
+    const auto error = cudaOccupancyMaxActiveClusters(&clusters, clustered<Kernel>, &config_);
+    if (error != cudaErrorInvalidClusterSize) check(error, doing);
     cudaGetLastError();  // or a later call would find it
-    return known ? clusters : 0;
+    return clusters;
   }
   cudaError_t go(const Kernel& kernel) const {
     return cudaLaunchKernelEx(&config_, clustered<Kernel>, kernel);

@@ -106,6 +106,8 @@ class EmulatedCluster {
       meet(cluster_.meeting_, static_cast<int>(cluster_.memories_.size()) * block_threads);
     }
 
+    void prefetch(const float*) {}
+
     float trade(float value, int lanes) {
       lane_.value = value;
       meet(warp_.meeting, 32, [&] {

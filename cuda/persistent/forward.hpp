@@ -17,8 +17,7 @@ template <class G>
 struct Forward : Kernel<G, ForwardSide<typename G::Operand>> {
   using Pack = PackWeights<G, false>;
 
-  struct Shared {
-    [[no_unique_address]] LowWeights<G> low;
+  struct Shared : LowWeights<G> {
     Terms<G::chunks, G::columns> h[2][G::halves];  // that enters even and odd steps
     float b_ih[G::slots][G::units], b_hh[G::slots][G::units];
     uint64_t full[2];
@@ -45,12 +44,13 @@ class ForwardThread : Thread<G, ForwardSide<typename G::Operand>, Block> {
     const int last = blocks_ > 1 ? steps_ - 1 : 0;  // that is pushed for
     const int bytes =
         (blocks_ - 1) * G::halves * G::units / depth * pieces() * static_cast<int>(sizeof(Words));
-    this->load_weights(parts_, shared_.low);
+    this->load_weights(parts_, shared_);
     load_biases();
     enter();
     this->begin(shared_.full, last, bytes);
     for (int s = 0; s < steps_; ++s) {
       load_step(s);
+      prefetch_step(s + 2);
       if (s > 0 && s <= last) this->await(shared_.full, s, last, bytes);
       multiply(s % 2);
       advance(s);
@@ -115,13 +115,24 @@ class ForwardThread : Thread<G, ForwardSide<typename G::Operand>, Block> {
       reset_[i] = this->reset(border, own);
     });
   }
+  // Gates of all steps may be more than the cache holds.
+  RNNFAST_BLOCK void prefetch_step(int s) {
+    if (s >= steps_) return;
+    const float* from = this->of_step(k_.gates, this->step_at(s), gates * H_);
+    unrolled<cells>([&](int i) {
+      const auto own = cell(i);
+      unrolled<gates>([&](int g) {
+        if (own.there) block_.prefetch(from + g * H_ + own.first_gate);
+      });
+    });
+  }
   RNNFAST_BLOCK int border_after(int s) const {
     return s + 1 < steps_ ? this->border(this->step_at(s + 1)) : steps_;
   }
 
   RNNFAST_BLOCK void multiply(int parity) {
     Sums<chains> sums[G::bands][G::tiles];
-    Base::multiply(parts_, shared_.low, shared_.h[parity], 0, sums);
+    Base::multiply(parts_, shared_, shared_.h[parity], 0, sums);
     unrolled<G::bands * G::tiles>(
         [&](int n) { give_out(sums[n / G::tiles][n % G::tiles], u_ + n * (4 / G::slots)); });
   }
