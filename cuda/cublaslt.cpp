@@ -15,14 +15,20 @@ namespace {
 
 constexpr const char* library_name = "libcublasLt.so." RNNFAST_TEXT(CUBLAS_VER_MAJOR);
 
-std::vector<std::string>& paths() {
-  static std::vector<std::string> all{library_name};
+std::vector<std::string>& folders() {
+  static std::vector<std::string> all;
   return all;
 }
 
+// The one that the process has; or that of a package, which PyTorch would load too, before another
+// one that the system has.
 void* open() {
+  if (void* loaded = dlopen(library_name, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD)) return loaded;
+  std::vector<std::string> paths;
+  for (const auto& folder : folders()) paths.push_back(folder + "/" + library_name);
+  paths.push_back(library_name);
   std::string why;
-  for (const auto& path : paths()) {
+  for (const auto& path : paths) {
     if (void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
     why += std::string("\n  ") + dlerror();
   }
@@ -58,9 +64,7 @@ CublasLt load() {
 
 }  // namespace
 
-void add_cublaslt_folder(const std::string& folder) {
-  paths().push_back(folder + "/" + library_name);
-}
+void add_cublaslt_folder(const std::string& folder) { folders().push_back(folder); }
 
 const CublasLt& cublaslt() {
   static const CublasLt table = load();
