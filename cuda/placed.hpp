@@ -34,7 +34,7 @@ class Placed {
     auto y = std::make_unique<PyArray>(machine, own_.y_shape(e, call.is_step), narrow);
     NewArrays last(machine, own_.spec, e);
     if (e.batch > 0) {
-      const WithoutGil without_gil;
+      const auto without_gil = leave_gil();
       const Settled settled(machine);
       place(machine, tape->in, given);
       const bool turn = e.batched && e.batch_first && !call.is_step;
@@ -93,7 +93,7 @@ class Placed {
     }
     own_.use_up(tape);
     {
-      const WithoutGil without_gil;
+      const auto without_gil = leave_gil();
       const Settled settled(machine);
       const Joined joined(tape.stream, machine.stream());
       const auto room = machine.template make<float>(d ? 0 : own_.count);
@@ -117,6 +117,12 @@ class Placed {
   }
 
  private:
+  // But for another library's memory, which is asked for through Python: each time the GIL was
+  // taken back, a busy thread might have it for milliseconds.
+  std::optional<WithoutGil> leave_gil() const {
+    return own_.memory ? std::nullopt : std::make_optional<WithoutGil>();
+  }
+
   // A stream that other threads may use too, and later.
   static std::optional<Stream> lasting(std::optional<Stream> stream) {
     return stream == stream_of_the_thread ? std::nullopt : stream;

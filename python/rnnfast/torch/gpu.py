@@ -145,8 +145,9 @@ def _take(size: int, stream: int) -> int:
     return address
 
 
-def _give(address: int) -> None:
-    del _blocks[address]
+# Blocks may be given back when this module is gone.
+def _give(address: int, blocks: dict[int, torch.UntypedStorage] = _blocks) -> None:
+    del blocks[address]
 
 
 def as_tensor(array: Any) -> Tensor:
