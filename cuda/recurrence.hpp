@@ -2,6 +2,8 @@
 // whole sequences around them.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <type_traits>
 
 #include "kernels.hpp"
@@ -157,7 +159,8 @@ class Recurrence {
   }
 
   void sum_rows(const Operand* from, float* to) {
-    constexpr index chunk = 128;
+    // A thread adds so many, and then as many sums at most.
+    const index chunk = std::max<index>(128, static_cast<index>(std::ceil(std::sqrt(rows()))));
     const index chunks = (rows() + chunk - 1) / chunk;
     const auto sums = machine_.template make<float>(chunks * GH());
     machine_.run(SumRows<Operand>{rows(), GH(), chunk, from, sums.data()});
