@@ -15,7 +15,7 @@ import numpy as np
 
 from . import _core
 from .flat import Array, Named
-from .layers import LSTM, Layer
+from .layers import Layer
 
 try:
     import jax
@@ -155,7 +155,8 @@ class Function(Named):
         flat = self._flatten(parameters)
         x = self._input(x)
         batch = self._batch(x)
-        state = self._state(state, batch)
+        if state is not None:
+            state = self.layer._checked_state(state, batch, self._floats)
         if lengths is not None:
             lengths = self._lengths(lengths, batch)
         if reset is not None:
@@ -304,41 +305,13 @@ class Function(Named):
         lead = self._lead(x)
         return (lead[0 if self.layer.batch_first else 1],) if len(lead) == 2 else ()
 
-    def _state_shapes(self, batch: tuple[int, ...]) -> list[tuple[tuple[int, ...], str]]:
-        """Shapes of h and c, or of h alone, and what they mean."""
-        layer = self.layer
-        rows = layer.num_layers * (2 if layer.bidirectional else 1)
-        axes = "(L*D, B, " if batch else "(L*D, "
-        h = ((rows, *batch, layer.proj_size or layer.hidden_size), axes + "HP"[layer.proj_size > 0])
-        parts = [h, ((rows, *batch, layer.hidden_size), axes + "H")]
-        return [(shape, f"{text})") for shape, text in parts[: 2 if self._has_cell_state else 1]]
-
-    @property
-    def _has_cell_state(self) -> bool:
-        return isinstance(self.layer, LSTM)
-
     def _results(self, x: Any) -> Tree:
         """What the function returns, as shapes and types."""
         layer = self.layer
-        width = (layer.proj_size or layer.hidden_size) * (2 if layer.bidirectional else 1)
-        shapes = [(*self._lead(x), width), *(s for s, _ in self._state_shapes(self._batch(x)))]
+        states = [shape for shape, _ in layer._state_shapes(self._batch(x))]
+        shapes = [(*self._lead(x), layer._directions * layer._width), *states]
         y, *state = [jax.ShapeDtypeStruct(shape, layer.dtype) for shape in shapes]
-        return y, tuple(state) if self._has_cell_state else state[0]
-
-    def _state(self, state: Tree, batch: tuple[int, ...]) -> Tree:
-        if state is None:
-            return None
-        shapes = self._state_shapes(batch)
-        if not self._has_cell_state:
-            return self._floats("state", state, *shapes[0])
-        if not isinstance(state, tuple | list):
-            raise self._wrong_type("state", state, "a pair (h, c)")
-        if len(state) != 2:
-            raise self._wrong_value(f"state has {len(state)} parts, expected the pair (h, c)")
-        return tuple(
-            None if part is None else self._floats(f"state[{k}]", part, *shapes[k])
-            for k, part in enumerate(state)
-        )
+        return y, tuple(state) if len(state) > 1 else state[0]
 
     def _lengths(self, lengths: Any, batch: tuple[int, ...]) -> Any:
         lengths = self._array("lengths", lengths)

@@ -182,8 +182,7 @@ def set_weights(layer: Layer, weights: Sequence[npt.ArrayLike]) -> None:
 
 def _suffixes(layer: Layer) -> list[str]:
     """Endings of our names in the order of Keras: layer by layer, forward and backward."""
-    directions = ("", "_reverse") if layer.bidirectional else ("",)
-    return [f"_l{k}{end}" for k in range(layer.num_layers) for end in directions]
+    return [f"_l{k}{end}" for k in range(layer.num_layers) for end in layer._endings]
 
 
 def _names(layer: Layer, end: str) -> list[str]:

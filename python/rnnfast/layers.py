@@ -251,9 +251,7 @@ class Layer(Parametrized):
             If `batch` or `num_threads` is no such integer, the state does not fit, or the layer is
             bidirectional.
         """
-        if self.bidirectional:
-            raise self._wrong_value("stream needs a layer that is not bidirectional")
-        return Stream(self, self._integer("batch", batch, 1), state, num_threads)
+        return Stream(self, batch, state, num_threads)
 
     def quantize(self, calibration: Array | Sequence[Array] | None = None) -> QuantizedLayer:
         """Make an int8 copy for inference: a quarter of the bytes.

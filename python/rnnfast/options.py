@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from numbers import Real
 from typing import Any
 
@@ -20,6 +20,8 @@ _COMPUTE = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "tf32", "bfloat1
 _MOST = 2**31 - 1
 _WINDOWS: dict[Any, int] = {None: 0, "auto": -1}  # what the compiled half calls them
 _MOST_LAYERS = 2**16  # each has parameters with names
+
+Shape = tuple[int, ...]
 
 
 def make_core(cell: str, arguments: dict[str, Any]) -> _core.Layer:
@@ -198,3 +200,49 @@ class Options(Named, ABC):
             yield "recompute", self.recompute
         if self.device != "cpu":
             yield "device", self.device
+
+    # What follows from the options: D directions, h of P units, or of H without a projection.
+
+    @property
+    def _endings(self) -> tuple[str, ...]:
+        """What the names of parameters end with, for each direction."""
+        return ("", "_reverse") if self.bidirectional else ("",)
+
+    @property
+    def _directions(self) -> int:
+        """How many there are, D."""
+        return len(self._endings)
+
+    @property
+    def _width(self) -> int:
+        """Size of h in one direction."""
+        return self.proj_size or self.hidden_size
+
+    @property
+    def _state_widths(self) -> dict[str, int]:
+        """Sizes of the parts of a state by name: h, and of an LSTM c."""
+        return {"h": self._width} | ({"c": self.hidden_size} if self._name == "lstm" else {})
+
+    def _state_shapes(self, batch: Shape) -> list[tuple[Shape, str]]:
+        """Shapes of the parts, and what their axes are; `batch` is (B,), or () for one sequence."""
+        rows, axes = self.num_layers * self._directions, "L*D, B" if batch else "L*D"
+        return [
+            ((rows, *batch, size), f"({axes}, {'H' if size == self.hidden_size else 'P'})")
+            for size in self._state_widths.values()
+        ]
+
+    def _checked_state(
+        self, state: Any, batch: Shape, check: Callable[[str, Any, Shape, str], Any]
+    ) -> Any:
+        """Put in place of each part what `check` makes of its name, itself, its shape and axes."""
+        expected = self._state_shapes(batch)
+        if len(expected) == 1:
+            return check("state", state, *expected[0])
+        if not isinstance(state, tuple | list):
+            raise self._wrong_type("state", state, "a pair (h, c)")
+        if len(state) != 2:
+            raise self._wrong_value(f"state has {len(state)} parts, expected the pair (h, c)")
+        return tuple(
+            None if part is None else check(f"state[{k}]", part, *expected[k])
+            for k, part in enumerate(state)
+        )

@@ -139,11 +139,10 @@ class QuantizedLayer(Options):
 
     def _operands(self) -> list[str]:
         """Names of what multiplies weights, as the parameters are ordered and named."""
-        directions = ("", "_reverse") if self.bidirectional else ("",)
         return [
-            f"{operand}_l{layer}{direction}"
+            f"{operand}_l{layer}{ending}"
             for layer in range(self.num_layers)
-            for direction in directions
+            for ending in self._endings
             for operand in _OPERANDS
         ]
 
@@ -214,9 +213,7 @@ class QuantizedLayer(Options):
         self, batch: int = 1, state: State = None, *, num_threads: int | None = None
     ) -> Stream:
         """Open a stream that carries the state from block to block, as a layer's `stream` does."""
-        if self.bidirectional:
-            raise self._wrong_value("stream needs a layer that is not bidirectional")
-        return Stream(self, self._integer("batch", batch, 1), state, num_threads)
+        return Stream(self, batch, state, num_threads)
 
     def _pack(self, num_threads: int | None) -> _core.Packed:
         if num_threads is not None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from . import _core
 from .flat import Array
-from .options import Options
+from .options import Options, Shape
 
 State = Any  # h, or the pair (h, c) of an LSTM
 
@@ -23,39 +23,23 @@ class Stream:
     """
 
     def __init__(self, layer: Options, batch: int, state: State, num_threads: int | None) -> None:
+        if layer.bidirectional:
+            raise layer._wrong_value("stream needs a layer that is not bidirectional")
         self._layer = layer
-        self._batch = batch
+        self._batch = layer._integer("batch", batch, 1)
         self._num_threads = num_threads
-        self._state = None if state is None else self._checked_copy(state)
+        self._state = state
+        if state is not None:
+            self._state = layer._checked_state(state, (self._batch,), self._checked_copy)
         self._packed: _core.Packed | None = layer._pack(num_threads)
 
-    def _checked_copy(self, state: State) -> State:
-        """Copy the state, or refuse it in the words of a call."""
-        layer = self._layer
-        letter = "P" if layer.proj_size else "H"
-        if layer._name != "lstm":
-            return self._checked_part("state", state, layer.hidden_size, letter)
-        if not isinstance(state, tuple | list):
-            raise layer._wrong_type("state", state, "a pair (h, c)")
-        if len(state) != 2:
-            raise layer._wrong_value(f"state has {len(state)} parts, expected the pair (h, c)")
-        h, c = state
-        return (
-            self._checked_part("state[0]", h, layer.proj_size or layer.hidden_size, letter),
-            self._checked_part("state[1]", c, layer.hidden_size, "H"),
-        )
-
-    def _checked_part(self, name: str, value: Any, width: int, letter: str) -> Array | None:
-        if value is None:
-            return None
+    def _checked_copy(self, name: str, value: Any, expected: Shape, axes: str) -> Array:
+        """Copy a part of the state, or refuse it in the words of a call."""
         layer, shown = self._layer, self._shown(value)
         part = layer._as_array(name, value) if shown is None else value
         shape = part.shape if shown is None else tuple(shown["shape"])
-        expected = (layer.num_layers, self._batch, width)
         if shape != expected:
-            raise layer._wrong_value(
-                f"{name} has shape {shape}, expected (L*D, B, {letter}) = {expected}"
-            )
+            raise layer._wrong_value(f"{name} has shape {shape}, expected {axes} = {expected}")
         if shown is not None:
             return part
         if part.dtype.kind != "f":

@@ -16,7 +16,7 @@ from rnnfast.nn import Dense, DenseTape, cross_entropy
 from .dropout import Dropout, masked
 from .language import choose
 from .model import Model
-from .recurrent import Recurrent, width
+from .recurrent import Recurrent
 
 FEEDS = ("every", "once")
 PADDING = -1  # target of a step that does not count
@@ -81,7 +81,7 @@ class Decoder(Model):
         self.symbols, self.source, self.feed, self.feedback = symbols, source, feed, feedback
         self.layer = layer
         generator = np.random.default_rng(rng)
-        self.projection = Dense(width(layer), symbols, dtype=layer.dtype, rng=generator)
+        self.projection = Dense(layer._width, symbols, dtype=layer.dtype, rng=generator)
         self._dropout = Dropout(dropout, generator)
         super().__init__({"layer": layer, "projection": self.projection})
 

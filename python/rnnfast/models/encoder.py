@@ -14,7 +14,7 @@ import numpy as np
 from rnnfast.flat import Array
 
 from .model import Model
-from .recurrent import Recurrent, gradient_like, hidden_of, width
+from .recurrent import Recurrent, gradient_like, hidden_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +55,9 @@ class Encoder(Model):
             if stack.bidirectional and backward is not None:
                 raise ValueError(f"encoder: {name} is bidirectional, expected one direction each")
         self._stacks = tuple(stacks.values())
-        self._ends = tuple(2 if stack.bidirectional else 1 for stack in self._stacks)
+        self._ends = tuple(stack._directions for stack in self._stacks)
         self.widths = tuple(
-            width(stack)
+            stack._width
             for stack, ends in zip(self._stacks, self._ends, strict=True)
             for _ in range(ends)
         )

@@ -59,13 +59,8 @@ def check_chain(features: int, layers: Sequence[Recurrent]) -> int:
                 f"model: layer {i} is batch-first or bidirectional, "
                 "expected time-major in one direction"
             )
-        features = width(layer)
+        features = layer._width
     return features
-
-
-def width(layer: Recurrent) -> int:
-    """Return the size of h in one direction."""
-    return layer.proj_size or layer.hidden_size
 
 
 def hidden_of(state: State) -> Array:

@@ -25,7 +25,7 @@ from rnnfast.models import (
 from rnnfast.nn import Dense
 
 from .builder import Builder
-from .stack import Run, Stack, directions_of, state_widths, width_of
+from .stack import Run, Stack
 
 _INTEGERS, _LENGTHS = np.dtype(np.int64), np.dtype(np.int32)
 
@@ -118,7 +118,7 @@ def _write_layer(b: Builder, layer: Layer, options: _Options) -> None:
     initial = _initial(b, layer, "", options)
     run = Stack(b, layer, lengths=_lengths(b, options)).write(x, initial)
     y = b.add("Transpose", [run.y], perm=[1, 0, 2]) if layer.batch_first else run.y
-    width = directions_of(layer) * width_of(layer)
+    width = layer._directions * layer._width
     b.output("y", y, layer.dtype, [*_axes(layer.batch_first), width])
     _final(b, layer, "", run)
 
@@ -149,7 +149,7 @@ def _write_classifier(b: Builder, model: SequenceClassifier, options: _Options) 
     vectors = []
     for name, layer in stacks.items():
         last = Stack(b, layer, f"{name}.", lengths, reverse=name == "backward").write(x).last
-        for direction in range(directions_of(layer)):
+        for direction in range(layer._directions):
             index = b.constant(f"index_{direction}", np.array(direction, np.int64))
             vectors.append(b.add("Gather", [last, index], axis=0))
     parts: dict[str, Any] = dict(model.parts)
@@ -202,15 +202,15 @@ def _initial(b: Builder, layer: Layer, prefix: str, options: _Options) -> tuple[
             f"export: initial_state is True, but the LSTM has proj_size={layer.proj_size}: "
             "ONNX starts from the h before the projection, which none can be made of"
         )
-    rows = layer.num_layers * directions_of(layer)
+    rows = layer.num_layers * layer._directions
     return tuple(
         b.input(f"{prefix}{part}_0", layer.dtype, [rows, "batch", width])
-        for part, width in state_widths(layer).items()
+        for part, width in layer._state_widths.items()
     )
 
 
 def _final(b: Builder, layer: Layer, prefix: str, run: Run) -> None:
     """Add the last state as outputs."""
-    rows = layer.num_layers * directions_of(layer)
-    for state, (part, width) in zip(run.states, state_widths(layer).items(), strict=True):
+    rows = layer.num_layers * layer._directions
+    for state, (part, width) in zip(run.states, layer._state_widths.items(), strict=True):
         b.output(f"{prefix}{part}_n", state, layer.dtype, [rows, "batch", width])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rnnfast.layers import GRU, LSTM, RNN, Layer
+from rnnfast.layers import GRU, RNN, Layer
 
 from .builder import Builder
 from .weights import operator_of, projections, to_onnx
@@ -71,7 +71,7 @@ class Stack:
             for letter, array in arrays.items()
         ]
         results = [f"{prefix}{part}_l{k}" for part in ("Y", "Y_h", "Y_c")]
-        del results[1 + len(state_widths(layer)) :]
+        del results[1 + len(layer._state_widths) :]
         b.add_named(
             op,
             [x, *weights, self.lengths, *initial],
@@ -93,28 +93,12 @@ class Stack:
         if not layer.bidirectional:
             return b.add("Squeeze", [y, b.integers(1)])
         swapped = b.add("Transpose", [y], perm=[0, 2, 1, 3])
-        return b.add("Reshape", [swapped, b.integers(0, 0, 2 * width_of(layer))])
+        return b.add("Reshape", [swapped, b.integers(0, 0, 2 * layer._width)])
 
     def _direction(self) -> str:
         if self.layer.bidirectional:
             return "bidirectional"
         return "reverse" if self.reverse else "forward"
-
-
-def directions_of(layer: Layer) -> int:
-    """Return D."""
-    return 2 if layer.bidirectional else 1
-
-
-def width_of(layer: Layer) -> int:
-    """Return the size of h in one direction."""
-    return layer.proj_size or layer.hidden_size
-
-
-def state_widths(layer: Layer) -> dict[str, int]:
-    """Name the parts of a state, h and of an LSTM c, and tell their sizes."""
-    cell = {"c": layer.hidden_size} if isinstance(layer, LSTM) else {}
-    return {"h": width_of(layer), **cell}
 
 
 def _attributes(layer: Layer) -> dict[str, Any]:
@@ -123,7 +107,7 @@ def _attributes(layer: Layer) -> dict[str, Any]:
         return {"linear_before_reset": int(layer.reset_after)}
     if not isinstance(layer, RNN):
         return {}
-    count = directions_of(layer)
+    count = layer._directions
     activations = {"activations": [_ACTIVATIONS[layer.nonlinearity]] * count}
     if layer.nonlinearity != "identity":
         return activations

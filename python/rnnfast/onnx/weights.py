@@ -23,11 +23,6 @@ def operator_of(layer: Layer) -> str:
     return next(op for op, kind in LAYERS.items() if isinstance(layer, kind))
 
 
-def _endings(layer: Layer) -> tuple[str, ...]:
-    """Return what the names of parameters end with, for each direction."""
-    return ("", "_reverse") if layer.bidirectional else ("",)
-
-
 def to_onnx(layer: Layer, level: int) -> tuple[Array, Array, Array | None]:
     """Make W, R and B (None without biases) of a level of a layer.
 
@@ -36,7 +31,7 @@ def to_onnx(layer: Layer, level: int) -> tuple[Array, Array, Array | None]:
     order = GATES[operator_of(layer)]
 
     def gates(name: str) -> Array:
-        parts = [layer.parameters[f"{name}_l{level}{ending}"] for ending in _endings(layer)]
+        parts = [layer.parameters[f"{name}_l{level}{ending}"] for ending in layer._endings]
         return np.stack([_reorder(part, order) for part in parts])
 
     recurrent = gates("weight_hh")
@@ -51,7 +46,7 @@ def to_onnx(layer: Layer, level: int) -> tuple[Array, Array, Array | None]:
 
 def projections(layer: Layer, level: int) -> Array:
     """Stack the projections of a level, as factors on the right: (D, H, P)."""
-    parts = [layer.parameters[f"weight_hr_l{level}{ending}"] for ending in _endings(layer)]
+    parts = [layer.parameters[f"weight_hr_l{level}{ending}"] for ending in layer._endings]
     return np.stack([part.T for part in parts])
 
 
@@ -65,7 +60,7 @@ def from_onnx(layer: Layer, w: Array, r: Array, b: Array | None) -> None:
         {
             f"{name}_l0{ending}": _reorder(part, order)
             for name, stacked in arrays.items()
-            for ending, part in zip(_endings(layer), stacked, strict=True)
+            for ending, part in zip(layer._endings, stacked, strict=True)
         }
     )
 

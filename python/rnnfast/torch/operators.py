@@ -88,7 +88,7 @@ def _cotangents(spec: Spec, *three: Tensor | None) -> tuple[Tensor | None, ...]:
 def _fake_forward(x: Tensor, *rest: Any) -> _Four:
     spec, record = Spec(*rest[3:-1]), rest[-1]
     states = [x.new_empty(shape) for shape in spec.states(spec.batch(x.shape))]
-    width = (spec.proj_size or spec.hidden_size) * (2 if spec.bidirectional else 1)
+    width = spec.width * spec.directions
     first, second = _two(states[1:] if spec.cell else states, x)
     tape = x.new_empty(1 if record else 0, dtype=torch.int64)
     return x.new_empty(*x.shape[:-1], width), first, second, tape

@@ -43,18 +43,27 @@ class Spec(NamedTuple):
     cell: bool = False  # of an RNNCell, LSTMCell or GRUCell: without the axes L·D and T
     compute: str = "float32"
 
+    @property
+    def width(self) -> int:
+        """Size of h in one direction."""
+        return self.proj_size or self.hidden_size
+
+    @property
+    def directions(self) -> int:
+        """How many there are, D."""
+        return 2 if self.bidirectional else 1
+
     def shapes(self) -> list[tuple[int, ...]]:
         """List the shapes of the weights, layer by layer and direction by direction."""
-        hidden = self.proj_size or self.hidden_size
         rows = CELLS[self.mode][2] * self.hidden_size
         shapes: list[tuple[int, ...]] = []
-        width = self.input_size
+        below = self.input_size
         for _ in range(self.num_layers):
-            track: list[tuple[int, ...]] = [(rows, width), (rows, hidden)]
+            track: list[tuple[int, ...]] = [(rows, below), (rows, self.width)]
             track += [(rows,), (rows,)] if self.bias else []
-            track += [(hidden, self.hidden_size)] if self.proj_size else []
-            shapes += track * (2 if self.bidirectional else 1)
-            width = hidden * (2 if self.bidirectional else 1)
+            track += [(self.width, self.hidden_size)] if self.proj_size else []
+            shapes += track * self.directions
+            below = self.width * self.directions
         return shapes
 
     def batch(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -69,9 +78,8 @@ class Spec(NamedTuple):
 
     def parts(self) -> tuple[tuple[int, ...], ...]:
         """List the axes of a state's parts, but for B which comes before the last."""
-        tracks = self.num_layers * (2 if self.bidirectional else 1)
-        leading = () if self.cell else (tracks,)
-        h, c = (*leading, self.proj_size or self.hidden_size), (*leading, self.hidden_size)
+        leading = () if self.cell else (self.num_layers * self.directions,)
+        h, c = (*leading, self.width), (*leading, self.hidden_size)
         return (h, c) if self.mode == "LSTM" else (h,)
 
     def takes(self, x: Shape, state: Sequence[Shape], packed: int | None) -> bool:
