@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rnnfast.train import Plan
+from rnnfast.train import TrainingPlan
 
 pytest.importorskip("rich", reason="the progress needs the extra `cli`")
 
@@ -22,7 +22,7 @@ class Training(SimpleNamespace):
     """A trainer whose steps take as long as told, and the clock that it moves."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, total: int | None) -> None:
-        plan = Plan(0.1) if total is None else Plan(0.1).of_length(total)
+        plan = TrainingPlan(0.1) if total is None else TrainingPlan(0.1).of_length(total)
         super().__init__(plan=plan, steps=0, now=100.0)
         monkeypatch.setattr(progress, "time", self)
 

@@ -11,7 +11,7 @@ from rnnfast.nn import Dense, mse_loss
 from rnnfast.run import Run
 from rnnfast.settings import Settings
 from rnnfast.systems import Source, System, Text
-from rnnfast.train import Loss, Plan
+from rnnfast.train import Loss, TrainingPlan
 from rnnfast.trained import load_trained
 from texts import settings, start, write_text
 
@@ -170,7 +170,7 @@ def test_a_stopped_run_says_so():
 def test_the_schedule_reaches_the_plan():
     for schedule in ("cosine", "linear", "constant"):
         run = scripted(schedule=schedule, lr=0.25)
-        assert run.trainer.plan == Plan(0.25, schedule=schedule).of_length(30)
+        assert run.trainer.plan == TrainingPlan(0.25, schedule=schedule).of_length(30)
 
 
 def test_accumulated_batches_are_one_larger_batch(rng, tmp_path):

@@ -13,7 +13,7 @@ from rnnfast import train
 from rnnfast.models import Model
 from rnnfast.nn import Dense, mse_loss
 from rnnfast.optim import SGD, Adam
-from rnnfast.train import WARMUP, DivergenceError, Interruption, Loss, Plan, Trainer
+from rnnfast.train import WARMUP, DivergenceError, Interruption, Loss, Trainer, TrainingPlan
 
 
 class Fit:
@@ -34,21 +34,15 @@ class Fit:
         self.dense.backward(tape, gradient, out=self.model.gradient_of("dense"))
         return Loss(loss, len(prediction))
 
-    def state(self):
-        return {}
-
-    def load_state(self, state):
-        assert not state
-
 
 def trainer(rng, total=None, lr=0.05, clip=math.inf, task=None):
     task = Fit(rng) if task is None else task
-    plan = Plan(lr) if total is None else Plan(lr).of_length(total)
+    plan = TrainingPlan(lr) if total is None else TrainingPlan(lr).of_length(total)
     return Trainer(task, Adam(task.model.flat, lr), plan, clip)
 
 
 def test_plan_rises_and_falls():
-    plan = Plan(0.3).of_length(400)
+    plan = TrainingPlan(0.3).of_length(400)
     rates = np.array([plan.rate(step) for step in range(400)])
     assert rates[0] == pytest.approx(0.3 / WARMUP)
     assert (np.diff(rates[:WARMUP]) > 0).all()
@@ -60,9 +54,9 @@ def test_plan_rises_and_falls():
 
 
 def test_plan_without_a_length_stays_up():
-    plan = Plan(0.3)
+    plan = TrainingPlan(0.3)
     assert [plan.rate(s) for s in range(WARMUP)] == [
-        Plan(0.3).of_length(1000).rate(s) for s in range(WARMUP)
+        TrainingPlan(0.3).of_length(1000).rate(s) for s in range(WARMUP)
     ]
     assert plan.rate(WARMUP) == plan.rate(10**6) == 0.3
 
@@ -74,7 +68,7 @@ def test_plan_without_a_length_stays_up():
      ("constant", [1.0] * 5)],
 )  # fmt: skip
 def test_schedules_fall_from_the_peak_to_the_floor(schedule, expected):
-    plan = Plan(0.3, schedule=schedule).of_length(WARMUP + 400)
+    plan = TrainingPlan(0.3, schedule=schedule).of_length(WARMUP + 400)
     rates = [plan.rate(WARMUP + step) for step in (0, 100, 200, 300, 400)]
     heights = [0.3 * (plan.floor + (1 - plan.floor) * share) for share in expected]
     assert rates == pytest.approx(heights, rel=1e-12)
@@ -85,7 +79,7 @@ def test_schedules_fall_from_the_peak_to_the_floor(schedule, expected):
 
 @pytest.mark.parametrize("total", [1, 2, 9])
 def test_short_plans_are_sound(total):
-    rates = [Plan(0.3).of_length(total).rate(step) for step in range(total)]
+    rates = [TrainingPlan(0.3).of_length(total).rate(step) for step in range(total)]
     assert max(rates) == pytest.approx(0.3)
     assert min(rates) > 0.0
 
@@ -102,7 +96,7 @@ def test_training_converges(rng):
 
 def test_a_step_is_the_clipped_gradient_at_the_planned_rate(rng):
     task = Fit(rng)
-    plan = Plan(0.2).of_length(50)
+    plan = TrainingPlan(0.2).of_length(50)
     run = Trainer(task, SGD(task.model.flat, 1.0), plan, clip=0.1)
     for step in range(12):
         before = task.model.flat.copy()

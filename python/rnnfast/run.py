@@ -22,7 +22,7 @@ from .optim import AdamW
 from .parallel import Alone, Group
 from .settings import LENGTH, Settings
 from .systems.system import System
-from .train import Plan, Trainer
+from .train import Trainer, TrainingPlan
 
 FREE = LENGTH | {"data", "encoding", "patience"}  # settings that a resumed run may change
 Figures = dict[str, float]
@@ -63,7 +63,7 @@ class Run:
         optimizer = AdamW(model.flat, settings.lr, weight_decay=settings.weight_decay)
         self._part_ways()
         self.trainer = Trainer(
-            self.system, optimizer, Plan(settings.lr),
+            self.system, optimizer, TrainingPlan(settings.lr),
             settings.clip, settings.accumulate, self.group,
         )  # fmt: skip
         self._plan()
@@ -71,7 +71,7 @@ class Run:
     def _plan(self) -> None:
         """Plan the length that the settings give; a time becomes steps when the trainer runs."""
         epochs = self.settings.epochs
-        plan = Plan(self.settings.lr, schedule=self.settings.schedule)
+        plan = TrainingPlan(self.settings.lr, schedule=self.settings.schedule)
         self.trainer.plan = (
             plan if epochs is None else plan.of_length(epochs * self._steps_per_epoch)
         )
@@ -254,7 +254,7 @@ class Run:
             self.trainer.optimizer.load_state_dict(groups["optimizer"])
             self.system.load_state(groups.get("state", {}))
             self.trainer.steps = description["steps"]
-            self.trainer.plan = Plan(**description["plan"])
+            self.trainer.plan = TrainingPlan(**description["plan"])
             self.history = History.of(description["history"])
             self._rng.bit_generator.state = description["rng"]
             self._part_ways()

@@ -1,9 +1,6 @@
 """The training loop: updates, learning-rate plan, interruption.
 
 What is trained is a `Task`; everything here is common to all systems.
-Nothing that decides a step depends on the clock, so that a run resumed from a checkpoint repeats
-the straight run bit for bit. The one measured quantity, how many steps a number of minutes holds,
-becomes part of the plan that the checkpoint keeps.
 """
 
 from __future__ import annotations
@@ -13,7 +10,7 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
@@ -43,7 +40,7 @@ class Loss(NamedTuple):
 
 
 class Task(Protocol):
-    """A system to be trained: a model, its batches, and what is carried between them."""
+    """What a `Trainer` needs of a system: a model and its batches."""
 
     @property
     def model(self) -> Model:
@@ -54,18 +51,10 @@ class Task(Protocol):
         """Leave the gradient of batch `index` in `model.gradient`; return the loss."""
         ...
 
-    def state(self) -> dict[str, Array]:
-        """Return what is carried from one step to the next, by name."""
-        ...
-
-    def load_state(self, state: Mapping[str, Array]) -> None:
-        """Take over what `state` returned."""
-        ...
-
 
 @dataclass(frozen=True)
-class Plan:
-    """The learning rate as a function of the step alone.
+class TrainingPlan:
+    """How many steps there are, and the learning rate as a function of the step alone.
 
     Linear warm-up to `lr`; then it stays (`constant`), or falls to `floor`·lr at `total` along
     half a cosine (`cosine`) or a line (`linear`). While `total` is not known yet, the rate stays.
@@ -77,7 +66,7 @@ class Plan:
     floor: float = 0.02
     schedule: str = "cosine"
 
-    def of_length(self, total: int) -> Plan:
+    def of_length(self, total: int) -> TrainingPlan:
         """Return the same plan over `total` steps, with a warm-up that fits them."""
         return replace(self, total=total, warmup=max(1, min(self.warmup, total // 5)))
 
@@ -102,7 +91,7 @@ class Trainer:
         The system.
     optimizer : Optimizer
         Over `task.model.flat`.
-    plan : Plan
+    plan : TrainingPlan
         Learning rates, and the number of steps unless a time is given to `run`.
     clip : float
         Largest norm of a gradient; `inf` for none.
@@ -123,7 +112,7 @@ class Trainer:
         self,
         task: Task,
         optimizer: Optimizer,
-        plan: Plan,
+        plan: TrainingPlan,
         clip: float,
         accumulate: int = 1,
         group: Group | None = None,

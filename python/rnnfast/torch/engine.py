@@ -11,7 +11,7 @@ from rnnfast.flat import Array
 
 from .arrays import State, Tensor, as_array
 from .packing import Packing
-from .spec import Plan
+from .spec import CallPlan
 from .tapes import Recording
 from .weights import Flat, parameters_of
 
@@ -19,7 +19,7 @@ from .weights import Flat, parameters_of
 class Call(NamedTuple):
     """What is no tensor of a call. With a `packing`, x and y are packed rows."""
 
-    plan: Plan
+    plan: CallPlan
     packing: Packing | None = None
     seed: int = 0  # of dropout
     flat: Flat | None = None  # where the weights are

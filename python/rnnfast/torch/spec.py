@@ -99,7 +99,7 @@ class Spec(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Plan:
+class CallPlan:
     """What the options of a module and the shapes of a call decide."""
 
     spec: Spec
@@ -119,7 +119,7 @@ def plan_of(
     state: tuple[Shape, ...],
     packed: int | None,
     gpu: bool,
-) -> Plan | None:
+) -> CallPlan | None:
     """Plan calls by the shapes of input and state; None where they are for PyTorch."""
     spec = Spec._make((*options, compute))
     if spec.mode not in CELLS or not spec.takes(x, state, packed):
@@ -130,7 +130,7 @@ def plan_of(
     single = packed is None and (axis is None or x[axis] == 1)
     few = math.prod(x[:-1]) <= _MOST_ROWS
     steps = single and few and not (gpu or spec.bidirectional or spec.dropout)
-    return Plan(spec, core_of(spec, dtype, gpu), spec.mode == "LSTM", steps, axis, gpu)
+    return CallPlan(spec, core_of(spec, dtype, gpu), spec.mode == "LSTM", steps, axis, gpu)
 
 
 @lru_cache(maxsize=1024)
