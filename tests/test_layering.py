@@ -225,7 +225,7 @@ USES = {
     "trained": {"checkpoint", "models", "settings", "systems"},
     "progress": {"run"},
     "plot": {"checkpoint", "gradients", "history"},
-    "bench": {"__init__", "_core", "checkpoint", "cli", "reference", "torch"},
+    "bench": {"__init__", "_core", "checkpoint", "cli", "plot", "reference", "torch"},
     "commands": {
         "__init__", "bench", "checkpoint", "cli", "data", "gradients", "models", "parallel", "plot",
         "progress", "run", "settings", "systems", "train", "trained",

@@ -16,9 +16,10 @@ from .history import History
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which stay apart for the colour-blind.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-
+# Okabe and Ito's colours, which stay apart for the colour-blind, and a grey in place of black.
+PALETTE = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#999999",
+)  # fmt: skip
 
 _NAMED = 25  # classes whose names and counts have room in a picture
 
@@ -28,11 +29,16 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+def rendered(figure: Figure) -> bytes:
+    """Return a figure in PNG format."""
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=120)
+    return image.getvalue()
+
+
 def write(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG, replacing the file at once, and return its path."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=120)
-    write_atomically(path, content.getvalue())
+    write_atomically(path, rendered(figure))
     return path
 
 

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rnnfast.bench.grid import CELLS
 from rnnfast.bench.run import Measurement
 from rnnfast.bench.subjects import SUBJECTS
+from rnnfast.plot import PALETTE, rendered
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-# Okabe and Ito's colours, which stay apart for the colour-blind, and a grey in place of black.
-PALETTE = (
-    *("#0072B2", "#E69F00", "#CC79A7", "#009E73"),
-    *("#56B4E9", "#D55E00", "#F0E442", "#999999"),
-)
 ROWS = ("forward", "train")
 
 
@@ -58,13 +50,6 @@ def png(measurements: Sequence[Measurement], title: str) -> bytes:
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     figure.suptitle(title, fontsize="medium")
     return rendered(figure)
-
-
-def rendered(figure: Figure) -> bytes:
-    """The figure in PNG format."""
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=120)
-    return image.getvalue()
 
 
 def _panel(measurements: Sequence[Measurement], cell: str, work: str) -> list[Measurement]:

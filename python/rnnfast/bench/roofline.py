@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from rnnfast.bench import caches, plot
+from rnnfast.bench import caches
 from rnnfast.bench.grid import CELLS, PASSES
 from rnnfast.bench.run import Measurement
 from rnnfast.bench.subjects import OURS
+from rnnfast.plot import PALETTE, rendered
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +57,7 @@ def png(
     measurements: Sequence[Measurement], title: str, num_threads: int, sizes: dict[int, int]
 ) -> bytes:
     """The figure of `draw` in PNG format."""
-    return plot.rendered(draw(measurements, title, num_threads, sizes))
+    return rendered(draw(measurements, title, num_threads, sizes))
 
 
 def draw(
@@ -76,7 +77,7 @@ def draw(
     from matplotlib.figure import Figure
 
     bandwidths, held = roofs(measurements, num_threads, sizes)
-    colours = dict(zip(bandwidths, plot.PALETTE, strict=False))
+    colours = dict(zip(bandwidths, PALETTE, strict=False))
     works = [work for work in PASSES if any(m.case.work == work for m in measurements)]
     figure = Figure(figsize=(1 + 4.5 * len(works), 5.5), layout="constrained")
     panels = figure.subplots(1, len(works), squeeze=False, sharex=True, sharey=True)[0]

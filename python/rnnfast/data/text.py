@@ -170,7 +170,7 @@ def split_tokens(
     ValueError
         If what is left for training is shorter than one window with its next token.
     """
-    held_out = max(2, min(tokens.size // 10, HELD_OUT_LIMIT if limit is None else limit))
+    held_out = held_out_size(tokens.size, HELD_OUT_LIMIT if limit is None else limit)
     training = tokens.size - held_out
     if training < seq_length + 1:
         raise ValueError(
