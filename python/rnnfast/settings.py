@@ -106,14 +106,14 @@ class Settings:
         "cosine", "How the learning rate falls: cosine, linear, constant.", one_of(*SCHEDULES)
     )
     clip: float = setting(1.0, "Largest gradient norm.", positive())
-    weight_decay: float = setting(0.0, "Of AdamW.", not_negative())
+    weight_decay: float = setting(0.0, "Decay of the weights, by AdamW.", not_negative())
     patience: int | None = setting(
         None, "End after so many evaluations without a better one.", at_least(1), shown="never"
     )
     compute: str = setting(
         "float32", "Precision of products: float32 or bfloat16.", one_of(*COMPUTE)
     )
-    seed: int = setting(0, "Of all chance: weights, batches, dropout.", at_least(0))
+    seed: int = setting(0, "Seed of all chance: weights, batches, dropout.", at_least(0))
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -176,7 +176,7 @@ class RecurrentSettings(Settings):
     cell: str = setting("gru", "basic, lstm or gru.", one_of(*CELLS))
     layers: int = setting(1, "Recurrent layers.", at_least(1))
     hidden: int = setting(128, "Units in a layer.", at_least(1))
-    dropout: float = setting(0.0, "Of the outputs of every layer.", below_one())
+    dropout: float = setting(0.0, "Dropped share of every layer's outputs.", below_one())
 
 
 def _check(entry: Field[Any], value: Any) -> None:

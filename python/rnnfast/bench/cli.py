@@ -81,7 +81,9 @@ def _isa(name: str | None) -> str | None:
 def command(
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="A few shapes; of CPUs without JAX, in under 90 seconds."),
+        typer.Option(
+            "--quick", help="A few shapes; on a CPU it leaves JAX out and takes under 90 seconds."
+        ),
     ] = False,
     cells: Annotated[
         str, typer.Option(callback=_cells, metavar="NAME,NAME,…", help="The cells to measure.")
@@ -100,7 +102,8 @@ def command(
         Dtype, typer.Option(help="Element type, or that of products alone (bfloat16, int8).")
     ] = Dtype.FLOAT32,
     device: Annotated[
-        Device, typer.Option(help="The processor, or a GPU, in all of its precisions.")
+        Device,
+        typer.Option(help="Where to measure: the processor, or a GPU in all of its precisions."),
     ] = Device.CPU,
     threads: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Threads for every library.")
@@ -109,16 +112,18 @@ def command(
         str | None, typer.Option(callback=_isa, help="Force a lower instruction set of rnnfast.")
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option(min=1, help="Turns per library and case, instead of by time.")
+        int | None,
+        typer.Option(min=1, help="Turns per library and case, rather than as many as fit a time."),
     ] = None,
     torch: Annotated[
         bool, typer.Option("--torch", help="Measure PyTorch models instead, stock and accelerated.")
     ] = False,
     peers: Annotated[
-        bool, typer.Option(help="Run PyTorch, ONNX Runtime, JAX, cuDNN too where installed.")
+        bool,
+        typer.Option(help="Measure PyTorch, ONNX Runtime, JAX and cuDNN too, where installed."),
     ] = True,
     draw: Annotated[
-        bool, typer.Option("--plot/--no-plot", help="Draw the two PNGs, of CPUs.")
+        bool, typer.Option("--plot/--no-plot", help="Draw the two PNGs (CPU only).")
     ] = True,
     out: Annotated[
         Path, typer.Option(file_okay=False, help="Folder for the JSON document and the plots.")
@@ -129,8 +134,8 @@ def command(
     The full grid takes a quarter of an hour, longer with JAX. Any of --batch, --input-size and
     --hidden-size replaces it; those left out are then 32, 128 and 512. With --torch models of
     PyTorch are measured instead, stock and accelerated, which takes some minutes. With --device
-    cuda modules are measured on a GPU, at other shapes, beside PyTorch's and all algorithms of
-    cuDNN.
+    cuda rnnfast's modules are measured on a GPU, at other shapes, beside PyTorch's and all
+    algorithms of cuDNN.
     """
     from rich.console import Console
 

@@ -18,14 +18,14 @@ def generate(
     checkpoint: Annotated[Path, typer.Argument(help="From `rnnfast train text` or `words`.")],
     length: Annotated[int, typer.Option(help="Characters or words.")] = 1000,
     temperature: Annotated[
-        float, typer.Option(help="Below 1 more likely, above 1 more varied.")
+        float, typer.Option(help="Below 1 for likelier text, above 1 for more varied text.")
     ] = 0.8,
     prompt: Annotated[str, typer.Option(help="Text to go on from.")] = "",
     seed: Annotated[
-        int | None, typer.Option(help="For the same text again.", show_default=False)
+        int | None, typer.Option(help="Seed; the same one gives the same text.", show_default=False)
     ] = None,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Faster, by layers with weights of eight bits.")
+        bool, typer.Option("--int8", help="Compute with weights of eight bits, which is faster.")
     ] = False,
 ) -> None:
     """Generate text from a checkpoint: the prompt, and what follows it."""

@@ -15,10 +15,10 @@ from rnnfast.plot import gradient_norms
 
 
 def gradients(
-    cells: Annotated[str, typer.Option(help="Separated by commas.")] = ",".join(CELLS),
+    cells: Annotated[str, typer.Option(help="Cells, separated by commas.")] = ",".join(CELLS),
     length: Annotated[int, typer.Option(help="Steps of the sequences.")] = 100,
     hidden: Annotated[int, typer.Option(help="Units, and input features.")] = 64,
-    seed: Annotated[int, typer.Option(help="Of weights and sequences.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the weights and sequences.")] = 0,
     out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("gradients.png"),
 ) -> None:
     """Show how much of the last output's gradient reaches the inputs of earlier steps.

@@ -20,17 +20,18 @@ _LINES = 256  # predicted before the output goes on
 def predict(
     checkpoint: Annotated[Path, typer.Argument(help="Such as from `rnnfast train sentiment`.")],
     file: Annotated[
-        Path | None, typer.Argument(help="Texts, one in a line.", show_default="standard input")
+        Path | None,
+        typer.Argument(help="Texts, one on each line.", show_default="standard input"),
     ] = None,
-    encoding: Annotated[str, typer.Option(help="Of the texts.")] = "utf-8",
+    encoding: Annotated[str, typer.Option(help="Encoding of the texts.")] = "utf-8",
     as_json: Annotated[
         bool, typer.Option("--json", help="Write JSON lines: label, and probabilities by label.")
     ] = False,
 ) -> None:
-    """Label lines of text; each line of the input makes one of the output, at once.
+    """Label lines of text: each line read is answered at once by a line of labels.
 
-    A line of the output has tabs between: the likeliest label, its probability, the next label, its
-    probability, and so on. Lines are texts alone, without labels; an empty one is an empty text.
+    Such a line has the likeliest label, its probability, the next label, its probability and so on,
+    separated by tabs. Lines to read are texts alone, without labels; an empty one is an empty text.
     """
     kinds = [name for name, kind in SYSTEMS.items() if issubclass(kind, LineSystem)]
     trained = load_trained(checkpoint, kinds)

@@ -40,11 +40,11 @@ class LanguageSettings(RecurrentSettings):
         each from a zero state. Without it the text runs as streams that carry their state.
     """
 
-    encoding: str = setting("utf-8", "Of the text file.")
+    encoding: str = setting("utf-8", "Encoding of the text file.")
     seq_length: int = setting(256, "Steps of a window.", at_least(1))
     offset: int | None = setting(
-        None, "Windows so far apart, shuffled, each from a zero state.", at_least(1),
-        shown="streams that carry their state",
+        None, "Steps from one window to the next; they are shuffled, each from a zero state.",
+        at_least(1), shown="streams that carry their state",
     )  # fmt: skip
     batch: int = setting(16, "Streams or windows side by side.", at_least(1))
 

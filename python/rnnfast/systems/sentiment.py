@@ -68,9 +68,9 @@ class SentimentSettings(RecurrentSettings):
 
     data: str | None = setting(
         None, "File of labelled texts.",
-        shown="lines of the standard library's source; is each code, comment or docstring?",
+        shown="lines of the standard library's source, labelled code, comment or docstring",
     )  # fmt: skip
-    encoding: str = setting("utf-8", "Of the file.")
+    encoding: str = setting("utf-8", "Encoding of the file.")
     text_column: str | None = setting(
         None, "Name of the column with the texts.", shown="the second of a CSV file"
     )
@@ -82,20 +82,20 @@ class SentimentSettings(RecurrentSettings):
         "independent", "Layers of both directions: independent or interleaved.", one_of(*STACKS)
     )
     projection: int | None = setting(
-        None, "Size in which both directions are added.", at_least(1), shown="number of classes"
+        None, "Size to project both directions to.", at_least(1), shown="number of classes"
     )
     class_weights: str = setting(
-        "none", "none, or balanced: rare classes count as much.", one_of(*CLASS_WEIGHTS)
+        "none", "none, or balanced: rare classes count as much as others.", one_of(*CLASS_WEIGHTS)
     )
     memory: int = setting(
-        100, "Steps for which LSTM and GRU remember at first; 0 for a few.", at_least(0)
+        100, "Most steps that a fresh LSTM or GRU remembers; 0 for a few.", at_least(0)
     )
     mask: float = setting(0.05, "Share of characters hidden in training.", below_one())
     mask_words: float = setting(0.3, "Share of words hidden in training.", below_one())
     batch: int = setting(32, "Texts side by side.", at_least(1))
     lr: float = setting(6e-3, "Peak learning rate.", positive())
-    weight_decay: float = setting(0.1, "Of AdamW.", not_negative())
-    dropout: float = setting(0.5, "Of the outputs of every layer.", below_one())
+    weight_decay: float = setting(0.1, "Decay of the weights, by AdamW.", not_negative())
+    dropout: float = setting(0.5, "Dropped share of every layer's outputs.", below_one())
 
 
 class Sentiment(LineSystem):

@@ -50,7 +50,7 @@ class SeriesSettings(RecurrentSettings):
     hidden: int = setting(100, "Units in a layer.", at_least(1))
     seq_length: int = setting(40, "Values of a window.", at_least(1))
     target: str = setting(
-        "change", "What the layers tell: the next value, or the change to it.",
+        "change", "What the layers predict: the next value, or the change to it.",
         one_of("change", "value"),
     )  # fmt: skip
     batch: int = setting(32, "Windows side by side.", at_least(1))

@@ -34,7 +34,7 @@ class SortSettings(RecurrentSettings):
     """
 
     length: int = setting(32, "Numbers in a list.", at_least(1))
-    range: int = setting(32, "Numbers are 1 to this.", at_least(2))
+    range: int = setting(32, "Largest number; the smallest is 1.", at_least(2))
     hidden: int = setting(256, "Units in a layer.", at_least(1))
     batch: int = setting(128, "Lists side by side.", at_least(1))
     lr: float = setting(1e-2, "Peak learning rate.", positive())

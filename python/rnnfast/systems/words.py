@@ -40,13 +40,15 @@ class WordsSettings(LanguageSettings):
     """
 
     data: str | None = setting(None, "Text file.", shown="the standard library's documentation")
-    vocabulary: int = setting(10_000, "Most words, the unknown one included.", at_least(2))
-    occurrences: int = setting(2, "Rarer words are unknown.", at_least(1))
+    vocabulary: int = setting(
+        10_000, "Largest number of words, the unknown one included.", at_least(2)
+    )
+    occurrences: int = setting(2, "Words that occur less often are unknown.", at_least(1))
     lines: str = setting("join", "Line ends in a paragraph: join or keep.", one_of(*LINES))
     cell: str = setting("lstm", "basic, lstm or gru.", one_of(*CELLS))
     seq_length: int = setting(20, "Steps of a window.", at_least(1))
     batch: int = setting(32, "Streams or windows side by side.", at_least(1))
-    dropout: float = setting(0.5, "Of the outputs of every layer.", below_one())
+    dropout: float = setting(0.5, "Dropped share of every layer's outputs.", below_one())
     lr: float = setting(1e-2, "Peak learning rate.", positive())
 
 
