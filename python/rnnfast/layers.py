@@ -70,7 +70,8 @@ class Layer(Parametrized):
             Where true, a new, independent segment of the sequence begins with zero state; axes as
             in `x`.
         num_threads : int, optional
-            Threads for this call, 1 to 1024; results do not depend on it.
+            Threads for this call, 1 to 1024; results do not depend on it. Refused with
+            ``device="cuda"``.
 
         Returns
         -------
@@ -160,7 +161,8 @@ class Layer(Parametrized):
         input_gradient : bool
             Whether to compute the gradient of x.
         num_threads : int, optional
-            Threads for this call, 1 to 1024; results do not depend on it.
+            Threads for this call, 1 to 1024; results do not depend on it. Refused with
+            ``device="cuda"``.
 
         Returns
         -------
@@ -201,7 +203,8 @@ class Layer(Parametrized):
         state : ndarray or pair of ndarray, optional
             State before the step, (L, B, ·), without the axis B if x has none. Zeros by default.
         num_threads : int, optional
-            Threads for this call, 1 to 1024; results do not depend on it.
+            Threads for this call, 1 to 1024; results do not depend on it. Refused with
+            ``device="cuda"``.
 
         Returns
         -------
@@ -222,7 +225,8 @@ class Layer(Parametrized):
         Sums are formed in another order than in the whole-sequence call: results agree with it
         to rounding. With ``compute="bfloat16"`` a step is computed in float32, since it reads the
         parameters as they are; then they agree to bfloat16's rounding. Use :meth:`stream` to
-        continue a sequence bit for bit.
+        continue a sequence bit for bit. With ``device="cuda"`` a step rounds its operands like the
+        whole call, and streams too agree with it to rounding only.
         """
         return self._core.step(self._flat, x, state, num_threads, None)
 
@@ -238,7 +242,8 @@ class Layer(Parametrized):
         state : ndarray or pair of ndarray, optional
             Initial state, (L, B, ·), which is copied unless it is on a GPU. Zeros by default.
         num_threads : int, optional
-            Threads for the blocks, 1 to 1024; results do not depend on it.
+            Threads for the blocks, 1 to 1024; results do not depend on it. Refused with
+            ``device="cuda"``.
 
         Returns
         -------
@@ -325,8 +330,8 @@ class RNN(Layer):
         bit for bit.
     device : {"cpu", "cuda"}
         What computes. ``"cuda"`` needs a build with the GPU backend: float32 alone, where `compute`
-        may also be ``"tf32"``, without `recompute` and `num_threads`; arrays are copied there and
-        back.
+        may also be ``"tf32"``, without `recompute` and `num_threads`. Arrays that are on the GPU
+        are used where they are, NumPy's are copied there and back.
     rng : int, Generator or None
         Source of the initial weights, U(±1/√H), and of dropout.
 
@@ -413,8 +418,8 @@ class LSTM(Layer):
         bit for bit.
     device : {"cpu", "cuda"}
         What computes. ``"cuda"`` needs a build with the GPU backend: float32 alone, where `compute`
-        may also be ``"tf32"``, without `recompute` and `num_threads`; arrays are copied there and
-        back.
+        may also be ``"tf32"``, without `recompute` and `num_threads`. Arrays that are on the GPU
+        are used where they are, NumPy's are copied there and back.
     rng : int, Generator or None
         Source of the initial weights, U(±1/√H), and of dropout.
 
@@ -500,8 +505,8 @@ class GRU(Layer):
         bit for bit.
     device : {"cpu", "cuda"}
         What computes. ``"cuda"`` needs a build with the GPU backend: float32 alone, where `compute`
-        may also be ``"tf32"``, without `recompute` and `num_threads`; arrays are copied there and
-        back.
+        may also be ``"tf32"``, without `recompute` and `num_threads`. Arrays that are on the GPU
+        are used where they are, NumPy's are copied there and back.
     rng : int, Generator or None
         Source of the initial weights, U(±1/√H), and of dropout.
 

@@ -18,8 +18,9 @@ class Stream:
 
     The initial state is copied and the weights are packed when the stream opens: changes of either
     take effect with the next stream. Outputs equal those of one call on the whole sequence bit for
-    bit. With ``device="cuda"`` the weights stay on the GPU, blocks may be there, as whatever has
-    ``__cuda_array_interface__``, and an initial state that is there is not copied.
+    bit. With ``device="cuda"`` they do so to rounding only, the weights stay on the GPU, blocks may
+    be there, as whatever has ``__cuda_array_interface__``, and an initial state that is there is
+    not copied.
     """
 
     def __init__(self, layer: Options, batch: int, state: State, num_threads: int | None) -> None:
