@@ -16,6 +16,8 @@ torch = pytest.importorskip("torch", reason="rnnfast.torch needs torch")
 
 import rnnfast.torch as bridge  # noqa: E402
 
+ROOT = Path(__file__).parents[1]
+
 
 class Own(torch.nn.LSTM):
     """A user's class."""
@@ -119,8 +121,26 @@ def test_without_pytorch_the_error_says_what_to_install(monkeypatch: pytest.Monk
         importlib.import_module("rnnfast.torch")
 
 
+@pytest.mark.parametrize("name", ["_functorch.peek_interpreter_stack", "_storage_Use_Count"])
+def test_a_pytorch_that_lacks_a_name_is_told_with_the_tested_one(name: str) -> None:
+    code = f"""
+import torch
+del torch._C.{name}
+try:
+    import rnnfast.torch
+except ImportError as error:
+    print(error)
+"""
+    told = run_python(code)
+    assert f"found PyTorch {torch.__version__}, which lacks a name" in told
+    assert name.rpartition(".")[2] in told
+    tested = re.findall(r"torch==([\d.]+)", told)
+    assert tested == re.findall(r"torch==([\d.]+)", (ROOT / ".ci/run").read_text())
+    assert f"tested with PyTorch {tested[0]}." in (ROOT / "docs/from-pytorch.md").read_text("utf-8")
+
+
 def test_the_page_from_pytorch_runs() -> None:
-    page = Path(__file__).parents[1] / "docs/from-pytorch.md"
+    page = ROOT / "docs/from-pytorch.md"
     names: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
     exec("import rnnfast\n" + "\n".join(blocks), names)

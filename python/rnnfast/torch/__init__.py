@@ -6,16 +6,24 @@ constructors, parameters, ``state_dict`` and results. `accelerate` turns those o
 """
 
 try:
-    import torch  # noqa: F401
+    import torch
 except ImportError as error:
     raise ImportError(
         f"rnnfast.torch needs PyTorch, which cannot be imported ({error}): pip install torch"
     ) from error
 
-from .cells import GRUCell, LSTMCell, RNNCell
-from .gpu import use_cuda
-from .modules import GRU, LSTM, RNN
-from .swapping import Swaps, accelerate, restore
+_TESTED = "2.13.0"
+
+try:  # these use private names of PyTorch, which another version may not have
+    from .cells import GRUCell, LSTMCell, RNNCell
+    from .gpu import use_cuda
+    from .modules import GRU, LSTM, RNN
+    from .swapping import Swaps, accelerate, restore
+except AttributeError as error:
+    raise ImportError(
+        f"rnnfast.torch found PyTorch {torch.__version__}, which lacks a name that it uses "
+        f"({error}); it is tested with {_TESTED}: pip install torch=={_TESTED}"
+    ) from error
 
 __all__ = [
     "GRU",

@@ -10,14 +10,16 @@ from . import engine, gpu_engine, stock
 from .arrays import State, Tensor
 from .engine import Call, Inputs
 from .spec import Spec
-from .surroundings import is_transformed
+from .surroundings import is_transformed, unwrap_if_dead
 from .tapes import carried, carry
 from .weights import cut, cuts_of
+
+_is_legacy_batch = torch._C._functorch.is_legacy_batchedtensor
 
 
 def _is_batch(cotangent: Tensor | None) -> bool:
     """Tell whether a tensor is a batch of gradients, of ``is_grads_batched``."""
-    return cotangent is not None and torch._C._functorch.is_legacy_batchedtensor(cotangent)
+    return cotangent is not None and _is_legacy_batch(cotangent)
 
 
 def with_state(spec: Spec, cotangents: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
@@ -71,7 +73,6 @@ class Recurrence(torch.autograd.Function):
 
 # Past the Python half of `apply`, which costs twice the other and is for transforms of functions.
 _apply: Any = super(torch.autograd.Function, Recurrence).apply
-_unwrap_if_dead = torch._C._functorch.unwrap_if_dead  # of a transform that is over
 
 
 def requires_grad(inputs: Inputs) -> bool:
@@ -84,7 +85,7 @@ def compute(call: Call, inputs: Inputs) -> tuple[Tensor, State]:
     """Run forward in eager mode, recorded if autograd is on and a tensor requires a gradient."""
     if torch.is_grad_enabled() and requires_grad(inputs):
         x, state, weights = inputs
-        tensors = map(_unwrap_if_dead, (x, *state, *weights))
+        tensors = map(unwrap_if_dead, (x, *state, *weights))
         y, *after = _apply(call, len(state), *tensors)
         return y, tuple(after)
     if call.plan.steps:

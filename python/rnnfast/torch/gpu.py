@@ -13,12 +13,12 @@ from rnnfast import device
 from rnnfast.flat import Array
 
 from .arrays import PLAIN, Tensor
+from .surroundings import unwrap_if_dead
 
 _FIRST = torch.device("cuda", 0)
 _TYPES = {torch.float32: "<f4", torch.bfloat16: "<V2"}  # as ml_dtypes has the latter
 DTYPES = tuple(_TYPES)
 _DEFAULT_STREAM = 1  # as arrays call it
-_unwrap_if_dead = torch._C._functorch.unwrap_if_dead  # of a transform that is over
 
 
 @dataclass
@@ -113,7 +113,7 @@ class Shown:
     __slots__ = ("__cuda_array_interface__", "tensor")
 
     def __init__(self, tensor: Tensor) -> None:
-        tensor = _unwrap_if_dead(tensor)
+        tensor = unwrap_if_dead(tensor)
         self.tensor = tensor
         size = tensor.element_size()
         self.__cuda_array_interface__ = {

@@ -8,13 +8,13 @@ from threading import Lock
 from typing import Any
 
 import torch
-from torch import _VF
 
 from .arrays import Tensor
 from .engine import Inputs
 from .packing import Packing
 from .spec import Spec
 
+_VF: Any = torch._VF
 _flag = Lock()
 
 

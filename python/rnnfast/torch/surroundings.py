@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _traces = torch._C._get_tracing_state  # of torch.jit.trace
 _transforms = torch._C._functorch.peek_interpreter_stack
+unwrap_if_dead = torch._C._functorch.unwrap_if_dead  # of a transform that is over
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
