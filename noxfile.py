@@ -13,6 +13,7 @@ nox.options.sessions = ["lint", "tests"]
 TORCH = "torch==2.13.0"  # as in .ci/run: the newest may bring gigabytes of CUDA packages
 PRESETS = ["asan", "tsan", "dev", "arm"]
 FOLDERS = ["cpp", "cuda", "tests/cpp"]
+GPU_TESTS = ["cuda", "cuda_persistent", "device_arrays", "torch_gpu", "bench_gpu"]
 ARM_TOOLS = ["aarch64-linux-gnu-g++", "qemu-aarch64-static"]
 ENVIRONMENT = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
 
@@ -62,6 +63,21 @@ def cpp(session: nox.Session, preset: str) -> None:
     session.run("cmake", "--preset", preset, *options)
     session.run("cmake", "--build", "--preset", preset)
     session.run("ctest", "--preset", preset, *session.posargs)
+
+
+@nox.session
+def emulated(session: nox.Session) -> None:
+    """Run the tests of the GPU's engine, built on the CPU; arguments after -- go to pytest."""
+    session.install(TORCH)
+    session.install(".[test]", "cmake>=3.25", "ninja", "pybind11>=3.0,<4")
+    folder = f"{session.create_tmp()}/build"
+    pybind11 = str(session.run("python", "-m", "pybind11", "--cmakedir", silent=True)).strip()
+    options = ["-G", "Ninja", "-D", "RNNFAST_BUILD_MODULE=OFF", "-D", "RNNFAST_CUDA_EMULATION=ON"]
+    session.run("cmake", "-S", ".", "-B", folder, *options, "-D", f"pybind11_DIR={pybind11}")
+    session.run("cmake", "--build", folder, "--target", "_emulated")
+    files = [f"tests/test_{name}.py" for name in GPU_TESTS]
+    environment = {**ENVIRONMENT, "RNNFAST_EMULATED": folder}
+    session.run("pytest", "-p", "no:cacheprovider", *files, *session.posargs, env=environment)
 
 
 @nox.session
