@@ -34,9 +34,6 @@ class Sequences {
   const std::vector<Segment>& segments() const { return segments_; }
   Timeline timeline(bool reverse) const;
 
-  // The row number of the last step of segment s.
-  index last_row(index s) const { return offset_[segments_[s].length - 1] + s; }
-
   // Copies `columns` elements of every row between the user's array and packed rows.
   template <class Real>
   void gather(Rows<const Real> user, index columns, Real* packed, index begin, index end) const;

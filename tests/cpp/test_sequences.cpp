@@ -61,10 +61,6 @@ void check_timeline(const Sequences& s) {
     for (const Segment& g : s.segments()) active += g.length > p;
     CHECK(forward.rows(p) == active);
   }
-  for (index i = 0; i < s.width(); ++i) {
-    const index t = s.segments()[i].length - 1;
-    CHECK(s.last_row(i) == forward.offset[t] + i);
-  }
 }
 
 // Every element (t, b, column) has a value of its own, which must arrive where it belongs.
