@@ -28,7 +28,7 @@ struct ForwardCall {
   const Real* parameters;             // null where packed weights are given
   const PackedNetwork<Real>* packed;  // may be null
   Rows<const Real> x;                 // the user's array …
-  Rows<const int32_t> tokens;         // … or his tokens
+  Rows<const int32_t> tokens;         // … or the caller's tokens
   State<const Real> initial;
   Rows<Real> y;       // assigned
   State<Real> final;  // assigned

@@ -20,10 +20,10 @@ struct KeptWeights {
 // Whether a call over so many rows spends a good part of its time on packing.
 inline bool worth_keeping(index rows) { return rows > 0 && rows <= 2048; }
 
-// Parameters are the caller's to change at any time, and nothing tells that he has. A sample of
-// them tells most changes for nothing. Where two calls see the same sample, the second one keeps
-// what it packs, and later ones compare the parameters with the copy, which takes half the time of
-// packing or less. After changes that no sample tells it takes ever more calls.
+// Parameters are the caller's to change at any time, and nothing tells of it. A sample of them
+// tells most changes for nothing. Where two calls see the same sample, the second one keeps what it
+// packs, and later ones compare the parameters with the copy, which takes half the time of packing
+// or less. After changes that no sample tells it takes ever more calls.
 template <class Real>
 class WeightCache {
  public:

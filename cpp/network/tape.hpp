@@ -31,7 +31,7 @@ struct Tape {
         dropped(spec.layers),
         tracks(spec.layers * spec.directions) {}
 
-  // What is held beside the arrays of the caller: his x, and his y.
+  // What is held beside the caller's arrays x and y.
   index bytes() const {
     index sum = gathered.bytes() + tokens.bytes();
     for (const auto& buffer : outputs) sum += buffer.bytes();

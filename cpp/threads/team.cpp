@@ -232,7 +232,7 @@ class Team {
     return {i, count_.load(std::memory_order_relaxed), crew_, i, this, meet, proceed};
   }
 
-  // Barrier of a crew: everyone counts his steps and waits for the others' counts.
+  // Barrier of a crew: each counts its steps and waits for the others' counts.
   static bool meet(void* self, int i) {
     auto& team = *static_cast<Team*>(self);
     if (i == 0) team.poll();
