@@ -1,5 +1,5 @@
-// Which instruction set's kernels serve: chosen once, at import, and only ever lowered by
-// RNNFAST_ISA.
+// Which instruction set's kernels serve: the best that this machine has, or what RNNFAST_ISA names
+// of them, chosen at import.
 #pragma once
 
 #include <string>
@@ -25,7 +25,8 @@ const std::vector<InstructionSet>& instruction_sets();
 size_t choose(const std::vector<std::string>& names, const std::string& wanted);
 
 const InstructionSet& current();
-// Takes another one while the process runs, for tests.
+// Takes another one while the process runs, to test or measure it; empty: the best. Calls that have
+// begun go on with theirs.
 void use(const std::string& name);
 
 // The kernels for products of the given precision.
