@@ -374,7 +374,8 @@ Work NetworkBackward<Real>::work_from(index layer) const {
   const bool waves = spec_.directions == 1 && !spec_.recompute && spec_.dropout == 0;
   return work_for(spec_, size, kernels<Real>(*tape_.instructions, spec_).sizes(size), sizeof(Real),
                   tape_.sequences, layer == 0 && tokens, spec_.recompute ? 1 : spec_.directions,
-                  waves ? costs_of_followers(spec_, layer, -1, tokens) : std::vector<double>());
+                  waves ? costs_of_followers(spec_, layer, -1, tokens, machine_.threads)
+                        : std::vector<double>());
 }
 
 template <class Real>

@@ -16,10 +16,10 @@ std::vector<Explanation> explain(const Spec& spec, index steps, index rows, inde
     const Size size = spec.size(layer);
     const Sizes sizes = kernels<Real>(current(), spec).sizes(size);
     const bool waves = spec.directions == 1 && steps > 1;
-    const Work work =
-        work_of(spec, size, sizes, sizeof(Real), steps, rows, batch, tokens && layer == 0,
-                static_cast<int>(spec.directions),
-                waves ? costs_of_followers(spec, layer, 1, tokens) : std::vector<double>());
+    const Work work = work_of(
+        spec, size, sizes, sizeof(Real), steps, rows, batch, tokens && layer == 0,
+        static_cast<int>(spec.directions),
+        waves ? costs_of_followers(spec, layer, 1, tokens, threads) : std::vector<double>());
     const Plan own = following ? follow(all.back().plan, work, machine) : plan(work, machine);
     following = following ? following - 1 : own.layers - 1;
     all.push_back({work, machine, own, expected_share(work, machine, most(batch), 1),

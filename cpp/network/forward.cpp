@@ -269,7 +269,8 @@ Work NetworkForward<Real>::work_from(index layer) const {
                      !(tape_ && spec_.dropout > 0) && sequences_.timeline(false).steps > 1;
   return work_for(spec_, size, kernels<Real>(set_, spec_).sizes(size), sizeof(Real), sequences_,
                   tokens, one_by_one ? 1 : spec_.directions,
-                  waves ? costs_of_followers(spec_, layer, 1, tokens) : std::vector<double>());
+                  waves ? costs_of_followers(spec_, layer, 1, tokens, machine_.threads)
+                        : std::vector<double>());
 }
 
 template <class Real>

@@ -30,14 +30,16 @@ Work work_of(const Spec& spec, const Size& size, const Sizes& sizes, index eleme
   };
 }
 
-std::vector<double> costs_of_followers(const Spec& spec, index layer, index step, bool tokens) {
+std::vector<double> costs_of_followers(const Spec& spec, index layer, index step, bool tokens,
+                                       int threads) {
   const auto cost = [&](index l) {
     Size size = spec.size(l);
     if (l == 0 && tokens) size.input = 0;  // gathered, not multiplied
     return step_flops(spec, size, 1);
   };
   std::vector<double> costs;
-  for (index l = layer + step; l >= 0 && l < spec.layers; l += step)
+  int left = threads - 1;
+  for (index l = layer + step; left > 0 && l >= 0 && l < spec.layers; l += step, --left)
     costs.push_back(cost(l) / cost(layer));
   return costs;
 }

@@ -23,8 +23,10 @@ Work work_for(const Spec& spec, const Size& size, const Sizes& sizes, index elem
               const Sequences& sequences, bool tokens, int directions,
               std::vector<double> followers);
 
-// Work::followers of a layer, upwards (step 1) or downwards (step -1).
-std::vector<double> costs_of_followers(const Spec& spec, index layer, index step, bool tokens);
+// Work::followers of a layer, upwards (step 1) or downwards (step -1), as far as there are threads
+// for them.
+std::vector<double> costs_of_followers(const Spec& spec, index layer, index step, bool tokens,
+                                       int threads);
 
 Machine this_machine(int threads);
 

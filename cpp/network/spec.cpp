@@ -1,5 +1,6 @@
 #include "spec.hpp"
 
+#include <algorithm>
 #include <initializer_list>
 #include <stdexcept>
 
@@ -39,42 +40,51 @@ void for_each_part(const Spec& spec, index layer, Visit visit) {
   if (spec.projection) visit("weight_hr", &W::w_hr, Shape{spec.projection, spec.hidden});
 }
 
+// Where the parameters of a layer and direction begin: those of all layers but the first are alike.
+index offset_of(const Spec& spec, index layer, index direction) {
+  const auto count = [&](index l) {
+    index all = 0;
+    for_each_part<float>(spec, l,
+                         [&](const char*, auto, Shape shape) { all = sum(all, count_of(shape)); });
+    return all;
+  };
+  const index before = layer * spec.directions + direction,
+              first = std::min<index>(before, spec.directions);
+  return sum(product(first, count(0)), product(before - first, count(1)));
+}
+
 }  // namespace
 
 std::vector<Parameter> parameters(const Spec& spec) {
+  parameter_count(spec);  // throws
   std::vector<Parameter> all;
   index offset = 0;
-  product(spec.directions, spec.output());
   for (index layer = 0; layer < spec.layers; ++layer)
     for (int direction = 0; direction < spec.directions; ++direction) {
       const std::string suffix = "_l" + std::to_string(layer) + (direction ? "_reverse" : "");
       for_each_part<float>(spec, layer, [&](const char* name, auto, Shape shape) {
         all.push_back({name + suffix, shape, offset});
-        offset = sum(offset, count_of(shape));
+        offset += count_of(shape);
       });
     }
-  product(offset, index{8} * 16);  // bytes, with room for padded copies
   return all;
 }
 
 index parameter_count(const Spec& spec) {
-  const auto all = parameters(spec);
-  index count = 1;
-  for (index n : all.back().shape) count *= n;
-  return all.back().offset + count;
+  product(spec.directions, spec.output());
+  const index count = offset_of(spec, spec.layers, 0);
+  product(count, index{8} * 16);  // bytes, with room for padded copies
+  return count;
 }
 
 template <class Real>
 Weights<Real> weights(const Spec& spec, Real* flat, index layer, int direction) {
   Weights<Real> w{};
-  for (index l = 0; l <= layer; ++l)
-    for (int d = 0; d < (l < layer ? spec.directions : direction + 1); ++d) {
-      w = {};
-      for_each_part<Real>(spec, l, [&](const char*, auto part, Shape shape) {
-        w.*part = flat;
-        flat += count_of(shape);
-      });
-    }
+  flat += offset_of(spec, layer, direction);
+  for_each_part<Real>(spec, layer, [&](const char*, auto part, Shape shape) {
+    w.*part = flat;
+    flat += count_of(shape);
+  });
   return w;
 }
 
