@@ -18,8 +18,9 @@ class Pool {
  public:
   void* acquire(size_t bytes) {
     const std::lock_guard lock(mutex_);
-    void* block = take(bytes);
-    if (!block) block = allocate(bytes);
+    const size_t size = size_for(bytes);
+    void* block = take(size);
+    if (!block) block = allocate(size);
     in_use_ += capacity(block);
     peak_ = std::max(peak_, in_use_);
     return static_cast<char*>(block) + header;
@@ -41,13 +42,22 @@ class Pool {
  private:
   static size_t& capacity(void* block) { return *static_cast<size_t*>(block); }
 
-  // The tightest idle block that is not twice too large; of several the one used last.
-  void* take(size_t bytes) {
+  static size_t size_for(size_t bytes) {
+    if (bytes > SIZE_MAX / 2) throw std::bad_alloc();
+    return std::max<size_t>(1024, (bytes + 63) / 64 * 64);
+  }
+
+  // The tightest idle block that is not twice too large; of several the one used last. Most calls
+  // find one of the right size near the end: deep networks leave thousands.
+  void* take(size_t size) {
     auto best = free_.end();
-    for (auto it = free_.begin(); it != free_.end(); ++it)
-      if (capacity(*it) >= bytes && capacity(*it) <= 2 * bytes + 4096 &&
-          (best == free_.end() || capacity(*it) <= capacity(*best)))
-        best = it;
+    for (auto it = free_.end(); it != free_.begin();) {
+      const size_t there = capacity(*--it);
+      if (there < size || there > 2 * size + 4096) continue;
+      if (best != free_.end() && there >= capacity(*best)) continue;
+      best = it;
+      if (there == size) break;
+    }
     if (best == free_.end()) return nullptr;
     void* block = *best;
     free_.erase(best);
@@ -55,9 +65,7 @@ class Pool {
     return block;
   }
 
-  void* allocate(size_t bytes) {
-    if (bytes > SIZE_MAX / 2) throw std::bad_alloc();
-    const size_t size = std::max<size_t>(1024, (bytes + 63) / 64 * 64);
+  void* allocate(size_t size) {
     trim(limit() > size ? limit() - size : 0);
     const bool large = size >= 2 * huge_page;
     const size_t align = large ? huge_page : 64;

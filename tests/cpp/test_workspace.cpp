@@ -52,6 +52,19 @@ TEST(workspace_refuses_what_cannot_be) {
   use_and_check(9);
 }
 
+TEST(workspace_takes_the_tightest_block_that_was_used_last) {
+  constexpr ptrdiff_t size = 9 << 20;
+  char *first, *second, *larger;
+  {
+    const Buffer<char> a(size + 64), b(size), c(size);
+    larger = a.data();
+    second = b.data();
+    first = c.data();  // freed before b and a
+  }
+  const Buffer<char> a(size), b(size), c(size);
+  CHECK(a.data() == second && b.data() == first && c.data() == larger);
+}
+
 TEST(workspace_moves_ownership) {
   Buffer<int> a(10), b;
   int* const data = a.data();
