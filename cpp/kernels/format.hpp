@@ -11,7 +11,6 @@
 //   Int8           for inference: integers from -127 to 127, by a scale for each row of weights and
 //                  for the left operand, fixed beforehand or each row's own; four to a word where
 //                  the instruction set multiplies bytes, else one, as a float
-//
 #pragma once
 
 #include "../simd/simd.hpp"
@@ -86,8 +85,7 @@ struct BFloat16 {
   static Vec<float> get_gate(const uint16_t* p) { return from_halves(p); }
   static void put_gate(uint16_t* p, Vec<float> v) {
     constexpr float most = 65504;  // the largest half
-    const Vec<float> low = v < -most ? broadcast(-most) : v;
-    store_halves(p, low > most ? broadcast(most) : low);
+    store_halves(p, at_least(at_most(v, most), -most));
   }
   static void make_row(const float* row, long columns, float* words, float) {
     put_row<BFloat16>(row, columns, words);
