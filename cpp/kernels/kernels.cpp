@@ -5,6 +5,7 @@
 #include "cells/gru_reset_before.hpp"
 #include "cells/lstm.hpp"
 #include "dense.hpp"
+#include "elementwise.hpp"
 #include "probe.hpp"
 
 namespace rnnfast::RNNFAST_ISA {
