@@ -73,13 +73,13 @@ constexpr DenseKernels<Real> dense() {
     return {};
 }
 
+#define RNNFAST_KERNELS(cell, type, ...) kernels<type<Format>>(),
+
 template <class Format>
 constexpr KernelTable<typename Format::Real> table() {
   using Real = Format::Real;
   return {
-      // In the order of cells.hpp.
-      {kernels<Basic<Format>>(), kernels<Lstm<Format>>(), kernels<ProjectedLstm<Format>>(),
-       kernels<Gru<Format>>(), kernels<GruResetBefore<Format>>()},
+      {RNNFAST_CELLS(RNNFAST_KERNELS)},
       dense<Format>(),
       dropout<Real>,
       add<Real>,
@@ -89,6 +89,8 @@ constexpr KernelTable<typename Format::Real> table() {
       read_probe<Real>,
   };
 }
+
+#undef RNNFAST_KERNELS
 
 }  // namespace
 
