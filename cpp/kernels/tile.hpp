@@ -13,7 +13,9 @@
 namespace rnnfast::RNNFAST_ISA {
 
 inline constexpr int max_rows = 8;
-inline constexpr int max_vectors = 4;
+
+// Rows of the tape that one pass of the weight gradient takes.
+inline constexpr int gradient_rows = 512;
 
 // Words of the longest sum formed in one accumulator. Rounding errors grow with its length; blocks
 // are added to each other in memory, as a blocked BLAS does. Sums of bytes are exact.

@@ -1,7 +1,7 @@
 // AVX2 with FMA: 32-byte vectors, 16 registers.
 #pragma once
 
-#include <immintrin.h>
+#include "x86.hpp"
 
 namespace rnnfast::RNNFAST_ISA {
 
@@ -11,18 +11,5 @@ inline constexpr int vector_bytes = 32;
 constexpr int tile_vectors(int panel) { return panel == 4 ? 2 : panel; }
 constexpr int tile_rows(int vectors) { return vectors == 3 ? 4 : 6; }
 inline constexpr int block_vectors = 2;  // unit blocks per panel where a cell has one gate
-
-// Rows of the tape that one pass of the weight gradient takes.
-inline constexpr int gradient_rows = 512;
-
-// Subnormal numbers count as zero inside the kernels; the caller's mode comes back afterwards.
-class FlushDenormals {
- public:
-  FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040); }
-  ~FlushDenormals() { _mm_setcsr(saved_); }
-
- private:
-  unsigned saved_;
-};
 
 }  // namespace rnnfast::RNNFAST_ISA

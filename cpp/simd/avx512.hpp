@@ -3,6 +3,8 @@
 
 #include <immintrin.h>
 
+#include "x86.hpp"
+
 namespace rnnfast::RNNFAST_ISA {
 
 inline constexpr int vector_bytes = 64;
@@ -20,18 +22,5 @@ inline Floats lesser(Floats a, Floats b) { return (Floats)_mm512_maskz_min_ps(0x
 inline Floats greater(Floats a, Floats b) { return (Floats)_mm512_maskz_max_ps(0xffff, a, b); }
 inline Doubles lesser(Doubles a, Doubles b) { return (Doubles)_mm512_maskz_min_pd(0xff, a, b); }
 inline Doubles greater(Doubles a, Doubles b) { return (Doubles)_mm512_maskz_max_pd(0xff, a, b); }
-
-// Rows of the tape that one pass of the weight gradient takes.
-inline constexpr int gradient_rows = 512;
-
-// Subnormal numbers count as zero inside the kernels; the caller's mode comes back afterwards.
-class FlushDenormals {
- public:
-  FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040); }
-  ~FlushDenormals() { _mm_setcsr(saved_); }
-
- private:
-  unsigned saved_;
-};
 
 }  // namespace rnnfast::RNNFAST_ISA

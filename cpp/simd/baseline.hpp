@@ -2,7 +2,7 @@
 #pragma once
 
 #if defined(__SSE2__)
-#include <emmintrin.h>
+#include "x86.hpp"
 #endif
 
 namespace rnnfast::RNNFAST_ISA {
@@ -14,21 +14,12 @@ constexpr int tile_vectors(int panel) { return panel == 4 ? 2 : panel; }
 constexpr int tile_rows(int vectors) { return vectors == 3 ? 4 : 6; }
 inline constexpr int block_vectors = 2;  // unit blocks per panel where a cell has one gate
 
-// Rows of the tape that one pass of the weight gradient takes.
-inline constexpr int gradient_rows = 512;
-
-// Subnormal numbers count as zero inside the kernels; the caller's mode comes back afterwards.
+#if !defined(__SSE2__)
+// Subnormal numbers stay what they are where nothing is known of the machine.
 class FlushDenormals {
  public:
-#if defined(__SSE2__)
-  FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040); }
-  ~FlushDenormals() { _mm_setcsr(saved_); }
-
- private:
-  unsigned saved_;
-#else
   FlushDenormals() {}
-#endif
 };
+#endif
 
 }  // namespace rnnfast::RNNFAST_ISA

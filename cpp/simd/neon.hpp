@@ -12,9 +12,6 @@ constexpr int tile_vectors(int panel) { return panel; }
 constexpr int tile_rows(int vectors) { return vectors == 4 ? 6 : 8; }
 inline constexpr int block_vectors = 4;  // unit blocks per panel where a cell has one gate
 
-// Rows of the tape that one pass of the weight gradient takes.
-inline constexpr int gradient_rows = 512;
-
 // Subnormal numbers count as zero inside the kernels; the caller's mode comes back afterwards.
 class FlushDenormals {
  public:

@@ -1,5 +1,5 @@
 // The vector type of the instruction set this translation unit is compiled for, with what all
-// instruction sets do alike. The files beside this one hold what differs: the vector's width, the
+// instruction sets do alike. The file named after a set holds what differs: the vector's width, the
 // tile shapes, the block sizes and the floating-point mode.
 //
 // Everything lives in a namespace named after the instruction set and is reached by no other
@@ -12,19 +12,11 @@
 
 #include <stdint.h>
 
-#if defined(__AVX512BF16__)
-#include "avx512bf16.hpp"
-#elif defined(__AVX512VNNI__)
-#include "avx512vnni.hpp"
-#elif defined(__AVX512F__)
-#include "avx512.hpp"
-#elif defined(__AVX2__)
-#include "avx2.hpp"
-#elif defined(__aarch64__)
-#include "neon.hpp"
-#else
-#include "baseline.hpp"
-#endif
+#define RNNFAST_TEXT(x) #x
+#define RNNFAST_FILE_OF(isa) RNNFAST_TEXT(isa.hpp)
+#include RNNFAST_FILE_OF(RNNFAST_ISA)
+#undef RNNFAST_FILE_OF
+#undef RNNFAST_TEXT
 
 namespace rnnfast::RNNFAST_ISA {
 
