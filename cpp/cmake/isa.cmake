@@ -1,12 +1,12 @@
-# The instruction sets of each architecture, worst first, and the flags of each. One line here and
-# one file in cpp/simd make a new one; the dispatcher's list is generated from this. A set that adds
-# to another only what some formats need names it as its base and takes all else from there.
+# THE list of instruction sets of each architecture, worst first, with their flags; the dispatcher's
+# is made of it. What else a new one needs is told in CONTRIBUTING.md, "Add an instruction set". A set
+# that adds to another only what some formats need names it as its base and takes all else from there.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  set(RNNFAST_INSTRUCTION_SETS baseline avx2 avx512 avx512vnni avx512bf16)
+  set(RNNFAST_ALL_SETS baseline avx2 avx512 avx512vnni avx512bf16)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
-  set(RNNFAST_INSTRUCTION_SETS neon)
+  set(RNNFAST_ALL_SETS neon)
 else()
-  set(RNNFAST_INSTRUCTION_SETS baseline)
+  set(RNNFAST_ALL_SETS baseline)
 endif()
 
 set(RNNFAST_FLAGS_baseline "")
@@ -29,6 +29,33 @@ set(RNNFAST_ADDS_avx512vnni int8)
 set(RNNFAST_BASE_avx512bf16 avx512vnni)
 set(RNNFAST_ADDS_avx512bf16 bfloat16)
 
+set(RNNFAST_INSTRUCTION_SETS "" CACHE STRING
+    "Instruction sets to compile kernels for, such as baseline; empty: all of the architecture")
+
+# Those, in their order, with what they are based on. The worst of an architecture is its baseline,
+# whatever its name.
+function(rnnfast_choose_sets chosen)
+  foreach(isa IN LISTS RNNFAST_INSTRUCTION_SETS)
+    if(isa STREQUAL "baseline")
+      list(GET RNNFAST_ALL_SETS 0 isa)
+    elseif(NOT isa IN_LIST RNNFAST_ALL_SETS)
+      list(JOIN RNNFAST_ALL_SETS ", " all)
+      message(FATAL_ERROR "RNNFAST_INSTRUCTION_SETS has '${isa}', expected some of ${all}")
+    endif()
+    while(isa)
+      list(APPEND wanted ${isa})
+      set(isa ${RNNFAST_BASE_${isa}})
+    endwhile()
+  endforeach()
+  foreach(isa IN LISTS RNNFAST_ALL_SETS)
+    if(NOT wanted OR isa IN_LIST wanted)
+      list(APPEND sets ${isa})
+    endif()
+  endforeach()
+  set(${chosen} ${sets} PARENT_SCOPE)
+endfunction()
+rnnfast_choose_sets(RNNFAST_COMPILED_SETS)
+
 # The formats whose kernels are compiled for a set of its own.
 function(rnnfast_formats_of isa formats)
   if(DEFINED RNNFAST_BASE_${isa})
@@ -49,7 +76,7 @@ endfunction()
 
 # One object library for every instruction set and format, all linked into `target`.
 function(rnnfast_add_kernels target)
-  foreach(isa IN LISTS RNNFAST_INSTRUCTION_SETS)
+  foreach(isa IN LISTS RNNFAST_COMPILED_SETS)
     rnnfast_formats_of(${isa} formats)
     foreach(format IN LISTS formats)
       set(library kernels_${isa}_${format})

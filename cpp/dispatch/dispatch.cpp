@@ -52,6 +52,8 @@ const std::vector<InstructionSet>& instruction_sets() {
 }
 
 size_t choose(const std::vector<std::string>& names, const std::string& wanted) {
+  if (names.empty())
+    throw std::invalid_argument("this build has no kernels that the processor can run");
   if (wanted.empty()) return names.size() - 1;
   std::string known;
   for (size_t i = 0; i < names.size(); ++i) {

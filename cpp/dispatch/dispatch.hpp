@@ -21,7 +21,7 @@ struct InstructionSet {
 const std::vector<InstructionSet>& instruction_sets();
 
 // The best of `names` (best last), or the one that `wanted` names; empty means no wish.
-// Throws std::invalid_argument for a name that is not there.
+// Throws std::invalid_argument for a name that is not there, or where there is none.
 size_t choose(const std::vector<std::string>& names, const std::string& wanted);
 
 const InstructionSet& current();

@@ -32,6 +32,11 @@ TEST(dispatch_refuses_an_unknown_name_and_tells_the_known) {
   }
 }
 
+TEST(dispatch_refuses_a_build_that_has_nothing_for_the_processor) {
+  CHECK_THROWS(choose({}, ""), std::invalid_argument);
+  CHECK_THROWS(choose({}, "best"), std::invalid_argument);
+}
+
 TEST(dispatch_offers_only_what_the_processor_can_do) {
   const auto& sets = instruction_sets();
   CHECK(!sets.empty());
