@@ -17,7 +17,9 @@ def test_without_the_backend_the_error_tells_how_to_get_it(
     if find_spec("rnnfast._cuda") is not None:
         monkeypatch.setitem(sys.modules, "rnnfast._cuda", None)
     device.cuda.cache_clear()
-    with pytest.raises(RuntimeError, match=r"no backend.*pip install .*RNNFAST_CUDA=ON"):
+    with pytest.raises(
+        RuntimeError, match=r"no backend.*pip install \. -C cmake\.define\.RNNFAST_CUDA=ON in the s"
+    ):
         rnnfast.GRU(3, 4, device="cuda")
 
 

@@ -28,8 +28,8 @@ def cuda() -> ModuleType:
         module = import_module("._cuda", __package__)
     except ModuleNotFoundError as error:
         raise RuntimeError(
-            "device is 'cuda', for which this build of rnnfast has no backend: install it with "
-            "pip install -C cmake.define.RNNFAST_CUDA=ON, which needs nvcc"
+            "device is 'cuda', for which this build of rnnfast has no backend: build one with "
+            "pip install . -C cmake.define.RNNFAST_CUDA=ON in the source folder, which needs nvcc"
         ) from error
     except ImportError as error:
         raise RuntimeError(f"device is 'cuda', whose backend cannot be loaded: {error}") from error
