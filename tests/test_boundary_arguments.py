@@ -138,7 +138,7 @@ LOADS: dict[str, tuple[Change, type[Exception], str]] = {
     "ragged": (
         lambda d: d | {"bias_ih_l0": [[1.0], [1.0, 2.0]]},
         ValueError,
-        "bias_ih_l0 is no array: ",
+        "bias_ih_l0 is no array, expected real numbers",
     ),
     "overflow": (
         lambda d: d | {"bias_hh_l0": np.full(len(d["bias_hh_l0"]), 1e300)},
@@ -149,7 +149,7 @@ LOADS: dict[str, tuple[Change, type[Exception], str]] = {
         f"dtype {dtype}": (
             lambda d, dtype=dtype: d | {"bias_hh_l0": d["bias_hh_l0"].astype(dtype)},
             ValueError,
-            f"bias_hh_l0 has dtype {np.dtype(dtype)}, expected floating point",
+            f"bias_hh_l0 has dtype {np.dtype(dtype)}, expected real numbers",
         )
         for dtype in ("complex64", "object", "bool", "S9", "M8[s]")
     },

@@ -140,8 +140,11 @@ def test_bad_input_is_named(rng):
     vector = rng.standard_normal((B, S))
     for call, message in (
         (lambda: model(vector[:, 1:], T), "vector has shape (4, 6), expected (B, 7) or classes"),
-        (lambda: model(np.array([0, S]), T), "vector has classes outside 0 to 6"),
-        (lambda: model(vector, T), "previous has shape None, expected (9, 4)"),
+        (lambda: model(np.array([0, S]), T), "vector[1] is 7, expected 0 to 6"),
+        (
+            lambda: model(vector, T, np.zeros((T, 1), int)),
+            "previous has shape (9, 1), expected (T, ",
+        ),
         (lambda: Decoder(V, S, model.layer), "expected a time-major layer in one direction"),
         (lambda: Decoder(V, S, model.layer, "twice"), "feed is 'twice', expected 'every' or"),
         (lambda: EncoderDecoder(Encoder(rnnfast.GRU(3, S + 1)), model), "source is 7 wide"),

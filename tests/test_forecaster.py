@@ -102,10 +102,13 @@ def test_without_layers_the_shortcut_is_persistence(rng):
     ("call", "message"),
     [
         (lambda: make(window=0), "window is 0, expected at least 1"),
-        (lambda: make(deviation=0.0), "deviation is 0.0, expected above 0 and finite"),
-        (lambda: make(deviation=float("nan")), "deviation is nan, expected above 0"),
-        (lambda: make("gnu"), "cell is 'gnu', expected one of"),
-        (lambda: Forecaster([GRU(2, 3)], 6), "input_size is 2, expected 1"),
+        (lambda: make(deviation=0.0), "deviation is 0.0, expected a finite number above 0"),
+        (
+            lambda: make(deviation=float("nan")),
+            "deviation is nan, expected a finite number above 0",
+        ),
+        (lambda: make("gnu"), "cell is 'gnu', expected 'basic' or"),
+        (lambda: Forecaster([GRU(2, 3)], 6), "layer 0 has input_size=2, expected 1"),
         (lambda: Forecaster([], 6), "got no recurrent layer"),
         (lambda: make().one_ahead(np.zeros(6)), "got 6 values, expected more than the 6"),
         (lambda: make().forecast(np.zeros(0), 3), "got no values to go on from"),

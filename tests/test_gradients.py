@@ -77,7 +77,7 @@ def test_the_table_has_distances_and_the_factor_of_a_step():
 def test_what_does_not_fit_is_refused(rng):
     with pytest.raises(ValueError, match="length is 1, expected at least 2"):
         compare(["gru"], length=1)
-    with pytest.raises(ValueError, match="cell is 'elman', expected one of basic, lstm, gru"):
+    with pytest.raises(ValueError, match="cell is 'elman', expected 'basic' or 'lstm' or 'gru'"):
         compare(["elman"])
     x = rng.standard_normal((4, 2, 3))
     with pytest.raises(ValueError, match="batch-first or bidirectional, expected neither"):

@@ -236,7 +236,9 @@ def test_models_refuse(rng):
     for wrong in ({"batch_first": True}, {"bidirectional": True}):
         with pytest.raises(ValueError, match="expected time-major in one direction"):
             LanguageModel(LETTERS, [rnnfast.LSTM(V, 5, rng=rng, **wrong)])
-    with pytest.raises(ValueError, match="cell is 'elman', expected one of basic, lstm, gru"):
+    with pytest.raises(
+        ValueError, match="model: cell is 'elman', expected 'basic' or 'lstm' or 'gru'"
+    ):
         LanguageModel.of(LETTERS, "elman", 5)
     with pytest.raises(ValueError, match=r"dtypes \['float32', 'float64'\], expected one"):
         Model({"a": Dense(2, 2), "b": Dense(2, 2, dtype="float64")})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import rnnfast
+from boundary import refused
 from cases import assert_equal, build, draw_call, forced, outcome
 
 
@@ -135,17 +137,27 @@ def test_bad_arguments(arguments: tuple[object, ...], error: type, text: str) ->
 
 
 @pytest.mark.parametrize(
-    ("lengths", "error", "text"),
+    ("lengths", "text"),
     [
-        ([1.0, 2.0], TypeError, "lstm: lengths is a list, expected integers"),
-        ([1], ValueError, r"lstm: lengths has shape \(1,\), expected \(2,\)"),
-        ([1, 9], ValueError, "lstm: lengths are 1 to 9, expected 0 to 5"),
-        ([0, 0], ValueError, "not all of them 0"),
+        ([1.0, 2.0], "lengths has dtype float64, expected integers"),
+        ([1, "a"], "lengths has dtype <U21, expected integers"),
+        ([[1], [2, 3]], "lengths is no array, expected integers of shape (B,)"),
+        ([1], "lengths has shape (1,), expected (B,) = (2,)"),
+        ([1, 9], "lengths[1] is 9, expected 0 <= length <= T=5"),
+        ([-1, 9], "lengths[0] is -1, expected 0 <= length <= T=5"),
     ],
 )
-def test_bad_lengths(lengths: list[float], error: type, text: str) -> None:
-    with pytest.raises(error, match=text):
-        rnnfast.explain(rnnfast.LSTM(2, 3), 5, 2, lengths=lengths)
+def test_bad_lengths_are_refused_in_the_words_of_a_call(lengths: Any, text: str) -> None:
+    layer = rnnfast.LSTM(2, 3)
+    with refused(ValueError, f"lstm: {text}"):
+        layer(np.zeros((5, 2, 2), np.float32), lengths=lengths)
+    with refused(ValueError, f"lstm: {text}"):
+        rnnfast.explain(layer, 5, 2, lengths=lengths)
+
+
+def test_lengths_of_no_step_leave_nothing_to_explain() -> None:
+    with refused(ValueError, "lstm: lengths are all 0, expected at least one step"):
+        rnnfast.explain(rnnfast.LSTM(2, 3), 5, 2, lengths=[0, 0])
 
 
 def test_bad_thread_counts() -> None:

@@ -440,6 +440,8 @@ def test_bad_calls_are_refused_in_the_layers_words() -> None:
         rnnfast.GRU(3, 4).quantize().stream(num_threads=0)
     with pytest.raises(TypeError, match="layer is a QuantizedLayer, expected an RNN, LSTM or GRU"):
         rnnfast.QuantizedLayer(quantized)
+    with pytest.raises(TypeError, match="lstm: layer is a int, expected an RNN, LSTM or GRU"):
+        quantized.error(3, np.zeros((5, 1, 3), "f"))
     with pytest.raises(ValueError, match="lstm: lengths has dtype"):
         quantized(np.zeros((5, 1, 3), "f"), lengths="all")
 

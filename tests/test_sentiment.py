@@ -112,7 +112,7 @@ def test_independent_stacks_are_two_encoders_of_one_direction():
     parameters = classifier(stacks="interleaved", projection=4).parameters
     assert parameters["encoder.forward.weight_ih_l1_reverse"].shape == (21, 14)
     assert parameters["head.weight"].shape == (3, 4)
-    with pytest.raises(ValueError, match="stacks is 'both', expected one of independent, inter"):
+    with pytest.raises(ValueError, match="stacks is 'both', expected 'independent' or 'inter"):
         classifier(stacks="both")
 
 

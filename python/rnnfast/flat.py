@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import checks
+
 Array = npt.NDArray[Any]
 
 _LINE = 64  # bytes
@@ -23,28 +25,20 @@ def new_buffer(size: int, dtype: npt.DTypeLike) -> Array:
     return room[start : start + count].view(dtype)
 
 
-def check_buffer(what: str, buffer: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Refuse what results cannot be written into as they are."""
-    if not isinstance(buffer, np.ndarray):
-        raise TypeError(f"{what} is a {type(buffer).__name__}, expected a NumPy array")
-    if not (buffer.shape == shape and buffer.dtype == dtype and buffer.flags.carray):
-        raise ValueError(
-            f"{what} has shape {buffer.shape} and dtype {buffer.dtype}, "
-            f"expected {shape} and {dtype}, aligned, contiguous and writable"
-        )
-
-
 class Named:
     """What begins the texts of its errors with its name."""
 
     _name = ""
 
+    def _argument(self, name: str) -> str:
+        """Name an argument as the checks do."""
+        return f"{self._name}: {name}"
+
     def _wrong_value(self, text: str) -> ValueError:
         return ValueError(f"{self._name}: {text}")
 
     def _wrong_type(self, name: str, value: object, expected: str) -> TypeError:
-        kind = type(value).__name__
-        return TypeError(f"{self._name}: {name} is a {kind}, expected {expected}")
+        return checks.wrong_type(self._argument(name), value, expected)
 
     def _as_array(self, name: str, value: Any) -> Array:
         """Return the array that another library's object makes of itself, as the core does."""
@@ -65,8 +59,6 @@ class Named:
 
 class FlatParameters(Named, ABC):
     """Parameters that are named views of one 1-D buffer; a class says how it is cut by `_views`."""
-
-    _numbers = "real numbers"  # what a parameter is made of, in their words
 
     @abstractmethod
     def _views(self, flat: Array) -> dict[str, Array]:
@@ -116,7 +108,7 @@ class FlatParameters(Named, ABC):
         self._attach(np.asarray(buffer))  # whatever the subclass
 
     def _check_buffer(self, name: str, buffer: Array) -> None:
-        check_buffer(f"{self._name}: {name}", buffer, self._flat.shape, self._flat.dtype)
+        checks.buffer(self._argument(name), buffer, self._flat.shape, self._flat.dtype)
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of the parameters by name."""
@@ -156,21 +148,9 @@ class FlatParameters(Named, ABC):
         )
 
     def _checked_parameter(self, name: str, given: Any) -> Array:
-        try:
-            value = np.asarray(given)
-        except ValueError as error:
-            raise self._wrong_value(f"{name} is no array: {error}") from None
-        expected = self._parameters[name].shape
-        if value.shape != expected:
-            raise self._wrong_value(f"{name} has shape {value.shape}, expected {expected}")
-        if value.dtype.kind not in "fiu":
-            raise self._wrong_value(f"{name} has dtype {value.dtype}, expected {self._numbers}")
-        dtype = self._flat.dtype
-        try:
-            with np.errstate(over="raise", under="ignore"):
-                return value.astype(dtype)  # a copy: it may be a view of our own
-        except FloatingPointError:
-            raise self._wrong_value(f"{name} has values too large, expected {dtype}") from None
+        value = checks.array_like(self._argument(name), given, "fiu")
+        checks.shape(self._argument(name), value, self._parameters[name].shape)
+        return checks.converted(self._argument(name), value, self._flat.dtype)
 
     # Copies and pickles: the buffer becomes the copy's own, and the views are cut anew.
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _core
+from . import _core, checks
 from .flat import Array
 from .parameters import Parametrized
 from .quantized import QuantizedLayer
@@ -179,7 +179,7 @@ class Layer(Parametrized):
         """
         if not isinstance(tape, self._tape_type):
             raise self._wrong_type("tape", tape, "what forward returned")
-        input_gradient = self._flag("input_gradient", input_gradient)
+        input_gradient = checks.flag(self._argument("input_gradient"), input_gradient)
         if out is not None:
             self._check_buffer("out", out)
             if np.may_share_memory(out, self._flat):

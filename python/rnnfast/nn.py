@@ -6,15 +6,14 @@ Letters: N rows, I input features, O output features, V classes.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from . import _core
-from .flat import Array, FlatParameters, check_buffer
+from . import _core, checks
+from .flat import Array, FlatParameters
 
 _FEW_ROWS = 16  # of a product: for more of them the kernels pay, which copy the weights first
 
@@ -78,9 +77,9 @@ class Dense(FlatParameters):
     Raises
     ------
     TypeError
-        If a size is no integer or `bias` no bool.
+        If a size is no integer, `bias` no bool or `rng` no source of chance.
     ValueError
-        If a size or the dtype is out of range.
+        If a size, the dtype or a seed is out of range.
     """
 
     _name = "dense"
@@ -94,17 +93,14 @@ class Dense(FlatParameters):
         dtype: DTypeLike = "float32",
         rng: int | np.random.Generator | None = None,
     ) -> None:
-        self.in_features = _size("in_features", in_features)
-        self.out_features = _size("out_features", out_features)
-        if not isinstance(bias, bool):
-            raise TypeError(f"dense: bias is a {type(bias).__name__}, expected a bool")
-        self.bias = bias
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.dtype("float32"), np.dtype("float64")):
-            raise ValueError(f"dense: dtype is {self.dtype}, expected float32 or float64")
-        bound = 1.0 / math.sqrt(in_features)
+        self.in_features = checks.integer("dense: in_features", in_features, 1, checks.MOST)
+        self.out_features = checks.integer("dense: out_features", out_features, 1, checks.MOST)
+        self.bias = checks.flag("dense: bias", bias)
+        self.dtype = checks.float_type("dense: dtype", dtype)
+        generator = checks.generator("dense: rng", rng)
+        bound = 1.0 / math.sqrt(self.in_features)
         size = self.out_features * (self.in_features + int(self.bias))
-        initial = np.random.default_rng(rng).uniform(-bound, bound, size)
+        initial = generator.uniform(-bound, bound, size)
         self._attach(initial.astype(self.dtype))
 
     def _views(self, flat: Array) -> dict[str, Array]:
@@ -115,7 +111,7 @@ class Dense(FlatParameters):
         return views
 
     def _rows(self, name: str, array: Array, features: int) -> Array:
-        _require_array(f"dense: {name}", array, "fiu", "real numbers")
+        checks.array(f"dense: {name}", array, "fiu")
         if array.ndim == 0 or array.shape[-1] != features:
             got = f"{array.shape[-1]} features in its last axis" if array.ndim else "no axis"
             side = "in_features" if name == "x" else "out_features"
@@ -145,7 +141,7 @@ class Dense(FlatParameters):
         """
         rows = self._rows("x", x, self.in_features)
         if out is not None:
-            check_buffer("dense: out", out, (len(rows), self.out_features), self.dtype)
+            checks.buffer("dense: out", out, (len(rows), self.out_features), self.dtype)
             _check_apart("dense: out", out, x=rows, parameters=self.flat)
         y = np.empty((len(rows), self.out_features), self.dtype) if out is None else out
         weight, bias = self.parameters["weight"], self.parameters.get("bias")
@@ -197,14 +193,12 @@ class Dense(FlatParameters):
         TypeError, ValueError
             If `tape` is no tape of this layer's sizes, or `dy` or a buffer does not fit.
         """
-        if not isinstance(tape, DenseTape):
-            raise TypeError(
-                f"dense: tape is a {type(tape).__name__}, expected what forward returned"
-            )
+        checks.instance("dense: tape", tape, DenseTape, "what forward returned")
         if tape.x.shape[1] != self.in_features or tape.x.dtype != self.dtype:
             raise ValueError(
                 "dense: tape is of another layer, expected one from this one's forward"
             )
+        input_gradient = checks.flag("dense: input_gradient", input_gradient)
         rows = self._rows("dy", dy, self.out_features)
         if rows.shape[0] != tape.x.shape[0]:
             raise ValueError(f"dense: dy has {rows.shape[0]} rows, expected {tape.x.shape[0]}")
@@ -219,7 +213,7 @@ class Dense(FlatParameters):
         if not input_gradient:
             return DenseGradients(None, views, out)
         if dx is not None:
-            check_buffer("dense: dx", dx, tape.x.shape, self.dtype)
+            checks.buffer("dense: dx", dx, tape.x.shape, self.dtype)
             _check_apart("dense: dx", dx, dy=rows, parameters=self.flat)
         else:
             dx = np.empty_like(tape.x)
@@ -256,16 +250,12 @@ class Activation:
 
     Raises
     ------
-    ValueError
-        If there is none of that name.
+    TypeError, ValueError
+        If the name is no string, or there is none of that name.
     """
 
     def __init__(self, name: str) -> None:
-        if name not in _ACTIVATIONS:
-            raise ValueError(
-                f"activation: name is {name!r}, expected one of {', '.join(_ACTIVATIONS)}"
-            )
-        self.name = name
+        self.name = checks.choice("activation: name", name, _ACTIVATIONS)
 
     def __call__(self, a: Array) -> Array:
         """Apply φ.
@@ -285,7 +275,7 @@ class Activation:
         TypeError, ValueError
             If `a` is no array, or not of floats.
         """
-        _require_array("activation: a", a, "f", "floating point")
+        checks.array("activation: a", a, "f")
         return _ACTIVATIONS[self.name][0](a)
 
     def forward(self, a: Array) -> tuple[Array, Array]:
@@ -311,32 +301,14 @@ class Activation:
         Raises
         ------
         TypeError, ValueError
-            If `dy` is no array, not of numbers, or not of y's shape.
+            If `tape` is not what `forward` returned, or `dy` no array, not of numbers, or not of
+            y's shape.
         """
-        _require_array("activation: dy", dy, "fiu", "real numbers")
-        if dy.shape != tape.shape:
-            raise ValueError(f"activation: dy has shape {dy.shape}, expected {tape.shape}")
+        checks.instance("activation: tape", tape, np.ndarray, "what forward returned")
+        checks.array("activation: dy", dy, "fiu")
+        checks.shape("activation: dy", dy, tape.shape)
         da: Array = dy * _ACTIVATIONS[self.name][1](tape)
         return da
-
-
-def _size(name: str, value: int) -> int:
-    try:
-        size = operator.index(value)
-    except TypeError:
-        kind = type(value).__name__
-        raise TypeError(f"dense: {name} is a {kind}, expected an integer") from None
-    if size < 1:
-        raise ValueError(f"dense: {name} is {size}, expected at least 1")
-    return size
-
-
-def _require_array(what: str, array: Array, kinds: str, expected: str) -> None:
-    """Refuse what is no array, or one whose dtype is of none of these kinds."""
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{what} is a {type(array).__name__}, expected a NumPy array")
-    if array.dtype.kind not in kinds:
-        raise ValueError(f"{what} has dtype {array.dtype}, expected {expected}")
 
 
 def _check_apart(what: str, assigned: Array, **read: Array) -> None:
@@ -358,7 +330,16 @@ def softmax(logits: Array) -> Array:
     -------
     numpy.ndarray
         exp(l_v) / Σ_u exp(l_u), float64, shifted by the row's maximum, so that none overflows.
+
+    Raises
+    ------
+    TypeError
+        If `logits` is no array.
+    ValueError
+        If its dtype is wrong, or it has no class.
     """
+    checks.array("softmax: logits", logits, "fiu")
+    _check_classes("softmax: logits", logits)
     exact = logits.astype(np.float64)
     shares: Array = np.exp(exact - exact.max(axis=-1, keepdims=True))
     shares /= shares.sum(axis=-1, keepdims=True)
@@ -402,14 +383,16 @@ def cross_entropy(
     Raises
     ------
     TypeError
-        If an argument is no array.
+        If an argument is no array, or `ignore_index` no integer.
     ValueError
         If a dtype is wrong, shapes disagree, a target is out of range (the first position is
         named), a weight is negative or not finite, or nothing counts.
     """
+    if ignore_index is not None:
+        ignore_index = checks.integer("cross_entropy: ignore_index", ignore_index, None)
     _check_targets(logits, targets)
     if out is not None:
-        check_buffer("cross_entropy: out", out, logits.shape, logits.dtype)
+        checks.buffer("cross_entropy: out", out, logits.shape, logits.dtype)
         if out.ctypes.data != logits.ctypes.data:
             _check_apart("cross_entropy: out", out, logits=logits)
     classes = logits.shape[-1]
@@ -452,9 +435,8 @@ def _counts(
     kept = np.full(targets.shape, True) if ignore_index is None else targets != ignore_index
     if weight is None:
         return kept.astype(np.float64)
-    _require_array("cross_entropy: weight", weight, "fiu", "real numbers")
-    if weight.shape != (classes,):
-        raise ValueError(f"cross_entropy: weight has shape {weight.shape}, expected ({classes},)")
+    checks.array("cross_entropy: weight", weight, "fiu")
+    checks.shape("cross_entropy: weight", weight, (classes,))
     if not (np.isfinite(weight).all() and (weight >= 0).all()):
         raise ValueError("cross_entropy: weight is negative or not finite, expected at least 0")
     counts: NDArray[np.float64] = np.zeros(targets.shape)
@@ -462,14 +444,22 @@ def _counts(
     return counts
 
 
+def _check_classes(what: str, logits: Array) -> None:
+    if logits.ndim == 0 or logits.shape[-1] == 0:
+        raise ValueError(
+            f"{what} has shape {logits.shape}, expected at least one class in its last axis"
+        )
+
+
 def _check_targets(logits: Array, targets: Array) -> None:
-    _require_array("cross_entropy: logits", logits, "f", "floating point")
+    checks.array("cross_entropy: logits", logits, "f")
+    _check_classes("cross_entropy: logits", logits)
     if logits.dtype not in (np.dtype("float32"), np.dtype("float64")):
         raise ValueError(
             f"cross_entropy: logits has dtype {logits.dtype}, expected float32 or float64"
         )
-    _require_array("cross_entropy: targets", targets, "iu", "integers")
-    if logits.ndim < 1 or logits.shape[:-1] != targets.shape:
+    checks.array("cross_entropy: targets", targets, "iu")
+    if logits.shape[:-1] != targets.shape:
         raise ValueError(
             f"cross_entropy: targets has shape {targets.shape}, "
             f"expected {logits.shape[:-1]} for logits {logits.shape}"
@@ -515,15 +505,15 @@ def mse_loss(prediction: Array, target: Array, *, out: Array | None = None) -> t
     ValueError
         If a dtype is wrong, or the shapes differ or are empty.
     """
-    _require_array("mse_loss: prediction", prediction, "f", "floating point")
-    _require_array("mse_loss: target", target, "fiu", "real numbers")
+    checks.array("mse_loss: prediction", prediction, "f")
+    checks.array("mse_loss: target", target, "fiu")
     if prediction.shape != target.shape or prediction.size == 0:
         raise ValueError(
             f"mse_loss: target has shape {target.shape}, "
             f"expected {prediction.shape} and at least one element"
         )
     if out is not None:
-        check_buffer("mse_loss: out", out, prediction.shape, prediction.dtype)
+        checks.buffer("mse_loss: out", out, prediction.shape, prediction.dtype)
     difference = np.subtract(prediction, target, out=out, dtype=prediction.dtype)
     loss = float(np.square(difference).sum(dtype=np.float64)) / difference.size
     difference *= 2.0 / difference.size

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import _core
+from . import _core, checks
 from . import device as devices
 from .flat import Named
 
 _NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
 _COMPUTE = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "tf32", "bfloat16")}
-_MOST = 2**31 - 1
 _WINDOWS: dict[Any, int] = {None: 0, "auto": -1}  # what the compiled half calls them
 _MOST_LAYERS = 2**16  # each has parameters with names
 
@@ -56,17 +53,18 @@ class Options(Named, ABC):
         recompute: int | str | None = None,
         device: str = "cpu",
     ) -> None:
-        self.input_size = self._integer("input_size", input_size, 1)
-        self.hidden_size = self._integer("hidden_size", hidden_size, 1)
-        self.num_layers = self._integer("num_layers", num_layers, 1, _MOST_LAYERS)
-        self.bias = self._flag("bias", bias)
-        self.batch_first = self._flag("batch_first", batch_first)
-        self.dropout = self._probability(dropout)
-        self.bidirectional = self._flag("bidirectional", bidirectional)
+        named = self._argument
+        self.input_size = checks.integer(named("input_size"), input_size, 1, checks.MOST)
+        self.hidden_size = checks.integer(named("hidden_size"), hidden_size, 1, checks.MOST)
+        self.num_layers = checks.integer(named("num_layers"), num_layers, 1, _MOST_LAYERS)
+        self.bias = checks.flag(named("bias"), bias)
+        self.batch_first = checks.flag(named("batch_first"), batch_first)
+        self.dropout = checks.number(named("dropout"), dropout, checks.PROBABILITY)
+        self.bidirectional = checks.flag(named("bidirectional"), bidirectional)
         self.proj_size = self._projection(proj_size)
-        self.dtype = self._float_type(dtype)
-        self.device = self._choice("device", device, ("cpu", "cuda"))
-        self.compute = self._choice("compute", compute, _COMPUTE[self.device])
+        self.dtype = checks.float_type(named("dtype"), dtype)
+        self.device = checks.choice(named("device"), device, ("cpu", "cuda"))
+        self.compute = checks.choice(named("compute"), compute, _COMPUTE[self.device])
         if self.compute != "float32" and self.dtype != np.float32:
             raise self._wrong_value(
                 f"compute is {self.compute!r} with dtype {self.dtype}, expected dtype float32"
@@ -75,62 +73,19 @@ class Options(Named, ABC):
         if self.device == "cuda":
             self._check_device()
         self._options: dict[str, Any] = {
-            "reset_after": self._flag("reset_after", reset_after),
-            "nonlinearity": self._choice("nonlinearity", nonlinearity, _NONLINEARITIES),
+            "reset_after": checks.flag(named("reset_after"), reset_after),
+            "nonlinearity": checks.choice(named("nonlinearity"), nonlinearity, _NONLINEARITIES),
         }
 
     # Checks of the constructor's arguments.
 
-    def _integer(
-        self, name: str, value: int, least: int, most: int = _MOST, expected: str = "an integer"
-    ) -> int:
-        try:
-            number = None if isinstance(value, bool | np.bool_) else operator.index(value)
-        except TypeError:
-            number = None
-        if number is None:
-            raise self._wrong_type(name, value, expected)
-        if not least <= number <= most:
-            raise self._wrong_value(f"{name} is {number}, expected {least} to {most}")
-        return number
-
-    def _flag(self, name: str, value: bool) -> bool:
-        if not isinstance(value, bool | np.bool_):
-            raise self._wrong_type(name, value, "a bool")
-        return bool(value)
-
-    def _probability(self, value: float) -> float:
-        if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-            raise self._wrong_type("dropout", value, "a number")
-        if not 0 <= value <= 1:
-            raise self._wrong_value(f"dropout is {value}, expected 0 to 1")
-        return float(value)
-
     def _projection(self, value: int) -> int:
-        number = self._integer("proj_size", value, 0)
+        number = checks.integer(self._argument("proj_size"), value, 0, checks.MOST)
         if number >= self.hidden_size:
             raise self._wrong_value(
                 f"proj_size is {number}, expected less than hidden_size={self.hidden_size}"
             )
         return number
-
-    def _float_type(self, dtype: npt.DTypeLike) -> np.dtype[Any]:
-        try:
-            kind = None if dtype is None else np.dtype(dtype)
-        except (SyntaxError, TypeError, ValueError):
-            kind = None
-        if kind is None or kind not in (np.dtype(np.float32), np.dtype(np.float64)):
-            raise self._wrong_value(f"dtype is {kind or repr(dtype)}, expected float32 or float64")
-        return kind
-
-    def _choice(self, name: str, value: str, allowed: tuple[str, ...]) -> str:
-        if not isinstance(value, str):
-            raise self._wrong_type(name, value, "a string")
-        if value not in allowed:
-            raise self._wrong_value(
-                f"{name} is {value!r}, expected {' or '.join(map(repr, allowed))}"
-            )
-        return value
 
     def _window(self, value: int | str | None) -> int | str | None:
         expected = "None, 'auto' or an integer"
@@ -140,7 +95,7 @@ class Options(Named, ABC):
             if value != "auto":
                 raise self._wrong_value(f"recompute is {value!r}, expected {expected}")
             return value
-        return self._integer("recompute", value, 1, expected=expected)
+        return checks.integer(self._argument("recompute"), value, 1, checks.MOST, expected)
 
     def _check_device(self) -> None:
         for name, value, expected in (

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _core
+from . import _core, checks
 from . import device as devices
 from .flat import Array, FlatParameters, new_buffer
 from .options import Options
@@ -18,13 +18,11 @@ class Parametrized(Options, FlatParameters):
     These have PyTorch's names and lie layer by layer and direction by direction.
     """
 
-    _numbers = "floating point"
-
     def __init__(
         self, *options: Any, rng: int | np.random.Generator | None, **own_options: Any
     ) -> None:
         super().__init__(*options, **own_options)
-        self.rng = self._generator(rng)
+        self.rng = checks.generator(self._argument("rng"), rng)
         self._make_core()
         size = sum(int(np.prod(shape)) for _, shape, _ in self._layout)
         bound = 1 / np.sqrt(self.hidden_size)
@@ -40,15 +38,6 @@ class Parametrized(Options, FlatParameters):
     def _tape_type(self) -> type[_core.Tape]:
         tape: type[_core.Tape] = devices.cuda().Tape if self.device == "cuda" else _core.Tape
         return tape
-
-    def _generator(self, rng: int | np.random.Generator | None) -> np.random.Generator:
-        expected = "None, an integer of at least 0 or a NumPy Generator"
-        try:
-            return np.random.default_rng(rng)
-        except TypeError:
-            raise self._wrong_type("rng", rng, expected) from None
-        except ValueError:
-            raise self._wrong_value(f"rng is {rng!r}, expected {expected}") from None
 
     def _views(self, flat: Array) -> dict[str, Array]:
         return {

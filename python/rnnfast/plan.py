@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from . import _core
+from . import _core, checks
 from .options import Options
 
 __all__ = ["LayerPlan", "Plan", "explain"]
@@ -184,22 +184,20 @@ def explain(
     --------
     >>> print(rnnfast.explain(rnnfast.LSTM(128, 512), 256, 32))
     """
-    if not isinstance(layer, Options):
-        raise TypeError(
-            f"explain: layer is a {type(layer).__name__}, expected an RNN, LSTM, GRU or "
-            "QuantizedLayer"
-        )
+    checks.instance("explain: layer", layer, Options, "an RNN, LSTM, GRU or QuantizedLayer")
     if layer.device != "cpu":
         raise layer._wrong_value(
             f"explain: device is {layer.device!r}, expected a layer with device 'cpu'"
         )
-    steps = layer._integer("seq_length", seq_length, 1)
-    rows = layer._integer("batch", batch, 1)
+    named = layer._argument
+    steps = checks.integer(named("seq_length"), seq_length, 1, checks.MOST)
+    rows = checks.integer(named("batch"), batch, 1, checks.MOST)
+    tokens = checks.flag(named("tokens"), tokens)
     total = steps * rows
     if lengths is not None:
         given = _checked_lengths(layer, lengths, steps, rows)
         steps, rows, total = int(given.max()), int(np.count_nonzero(given)), int(given.sum())
-    plans = layer._core.explain(steps, total, rows, layer._flag("tokens", tokens), num_threads)
+    plans = layer._core.explain(steps, total, rows, tokens, num_threads)
     offered = _core.get_num_threads() if num_threads is None else num_threads
     call = (
         f"{layer!r}: T = {seq_length}, B = {batch} on {_core.isa()}, "
@@ -211,13 +209,15 @@ def explain(
 def _checked_lengths(
     layer: Options, lengths: npt.ArrayLike, steps: int, rows: int
 ) -> npt.NDArray[np.integer]:
-    given = np.asarray(lengths)
-    if given.dtype.kind not in "iu":
-        raise layer._wrong_type("lengths", lengths, "integers")
-    if given.shape != (rows,):
-        raise layer._wrong_value(f"lengths has shape {given.shape}, expected ({rows},)")
-    if given.min() < 0 or given.max() > steps or given.max() == 0:
+    """Refuse lengths in the words of a call, and those that leave nothing to plan."""
+    given = checks.array_like(layer._argument("lengths"), lengths, "iu", "(B,)")
+    checks.shape(layer._argument("lengths"), given, (rows,), "(B,)")
+    wrong = (given < 0) | (given > steps)
+    if wrong.any():
+        first = int(wrong.argmax())
         raise layer._wrong_value(
-            f"lengths are {given.min()} to {given.max()}, expected 0 to {steps}, not all of them 0"
+            f"lengths[{first}] is {given[first]}, expected 0 <= length <= T={steps}"
         )
+    if not given.any():
+        raise layer._wrong_value("lengths are all 0, expected at least one step")
     return given

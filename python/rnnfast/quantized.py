@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _core
+from . import _core, checks
 from .flat import Array
 from .options import Options, make_core
 from .parameters import Parametrized
@@ -74,8 +74,7 @@ class QuantizedLayer(Options):
     _name = "quantize"
 
     def __init__(self, layer: Any, calibration: Any = None) -> None:
-        if not isinstance(layer, Parametrized):
-            raise self._wrong_type("layer", layer, "an RNN, LSTM or GRU")
+        self._check_layer(layer)
         self._name = layer._name
         super().__init__(**{**layer._arguments(), **_FLOAT})
         self.compute = "int8"
@@ -96,6 +95,9 @@ class QuantizedLayer(Options):
                 arrays[name], arrays[f"{name}_scale"] = self._quantized(name, value)
         self._scales = {} if calibration is None else self._calibrated(layer, calibration)
         self._take(arrays)
+
+    def _check_layer(self, layer: Any) -> None:
+        checks.instance(self._argument("layer"), layer, Parametrized, "an RNN, LSTM or GRU")
 
     def _quantized(self, name: str, w: Array) -> tuple[Array, Array]:
         if not np.isfinite(w).all():
@@ -217,7 +219,7 @@ class QuantizedLayer(Options):
 
     def _pack(self, num_threads: int | None) -> _core.Packed:
         if num_threads is not None:
-            self._integer("num_threads", num_threads, 1, _core.max_threads())
+            checks.integer(self._argument("num_threads"), num_threads, 1, _core.max_threads())
         return self._packed
 
     def _describe(self) -> Iterator[tuple[str, Any]]:
@@ -252,7 +254,8 @@ class QuantizedLayer(Options):
         TypeError, ValueError
             As for a call, or if the two layers' outputs differ in shape.
         """
-        threads = None if getattr(layer, "device", "cpu") == "cuda" else num_threads
+        self._check_layer(layer)
+        threads = None if layer.device == "cuda" else num_threads
         exact, _ = layer(x, state, lengths, reset, num_threads=threads)
         y, _ = self(x, state, lengths, reset, num_threads=num_threads)
         if y.shape != exact.shape:

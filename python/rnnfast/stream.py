@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _core
+from . import _core, checks
 from .flat import Array
 from .options import Options, Shape
 
@@ -27,7 +27,7 @@ class Stream:
         if layer.bidirectional:
             raise layer._wrong_value("stream needs a layer that is not bidirectional")
         self._layer = layer
-        self._batch = layer._integer("batch", batch, 1)
+        self._batch = checks.integer(layer._argument("batch"), batch, 1, checks.MOST)
         self._num_threads = num_threads
         self._state = state
         if state is not None:

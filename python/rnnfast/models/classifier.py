@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rnnfast import checks
 from rnnfast.flat import Array
 from rnnfast.nn import Dense, cross_entropy, softmax
 
@@ -33,8 +34,10 @@ class SequenceClassifier(Model):
 
     Raises
     ------
+    TypeError
+        If an argument is of the wrong type.
     ValueError
-        If there are fewer than two classes.
+        If there are fewer than two classes, or a number is out of range.
     """
 
     def __init__(
@@ -46,20 +49,29 @@ class SequenceClassifier(Model):
         dropout: float = 0.0,
         rng: int | np.random.Generator | None = None,
     ) -> None:
-        if len(labels) < 2:
-            raise ValueError(f"model: got {len(labels)} classes, expected at least 2")
-        self.labels, self.encoder = tuple(labels), encoder
-        generator = np.random.default_rng(rng)
+        given = checks.parts("model: labels", labels, "a sequence of strings")
+        self.labels = tuple(
+            checks.string(f"model: labels[{i}]", label) for i, label in enumerate(given)
+        )
+        if len(self.labels) < 2:
+            raise ValueError(f"model: got {len(self.labels)} classes, expected at least 2")
+        checks.instance("model: encoder", encoder, Encoder, "an Encoder")
+        self.encoder = encoder
+        if projection is not None:
+            projection = checks.integer("model: projection", projection, 1)
+        generator = checks.generator("model: rng", rng)
         self._dropout = Dropout(dropout, generator)
         dtype = encoder.flat.dtype
-        size = len(labels) if projection is None else projection
+        size = len(self.labels) if projection is None else projection
         # One bias is enough for a sum.
         self._projections = {
             f"projection.{i}": Dense(width, size, bias=i == 0, dtype=dtype, rng=generator)
             for i, width in enumerate(encoder.widths)
         }
         self._head = (
-            None if projection is None else Dense(size, len(labels), dtype=dtype, rng=generator)
+            None
+            if projection is None
+            else Dense(size, len(self.labels), dtype=dtype, rng=generator)
         )
         head = {} if self._head is None else {"head": self._head}
         super().__init__({"encoder": encoder, **self._projections, **head})

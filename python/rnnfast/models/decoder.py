@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from rnnfast import checks
 from rnnfast.flat import Array
 from rnnfast.nn import Dense, DenseTape, cross_entropy
 
 from .dropout import Dropout, masked
 from .language import choose
 from .model import Model
-from .recurrent import Recurrent
+from .recurrent import Recurrent, check_layer
 
 FEEDS = ("every", "once")
 PADDING = -1  # target of a step that does not count
@@ -55,8 +56,8 @@ class Decoder(Model):
 
     Raises
     ------
-    ValueError
-        If `feed` is neither, or the layer does not fit.
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range, or the layer does not fit.
     """
 
     def __init__(
@@ -70,18 +71,20 @@ class Decoder(Model):
         dropout: float = 0.0,
         rng: int | np.random.Generator | None = None,
     ) -> None:
-        if feed not in FEEDS:
-            raise ValueError(f"decoder: feed is {feed!r}, expected {' or '.join(map(repr, FEEDS))}")
-        expected = source + (symbols if feedback else 0)
+        self.symbols = checks.integer("decoder: symbols", symbols, 1, checks.MOST)
+        self.source = checks.integer("decoder: source", source, 0, checks.MOST)
+        self.feed = checks.choice("decoder: feed", feed, FEEDS)
+        self.feedback = checks.flag("decoder: feedback", feedback)
+        check_layer("decoder: layer", layer)
+        expected = self.source + (self.symbols if self.feedback else 0)
         if layer.input_size != expected or layer.batch_first or layer.bidirectional:
             raise ValueError(
                 f"decoder: expected a time-major layer in one direction with "
                 f"input_size={expected}, got {layer!r}"
             )
-        self.symbols, self.source, self.feed, self.feedback = symbols, source, feed, feedback
         self.layer = layer
-        generator = np.random.default_rng(rng)
-        self.projection = Dense(layer._width, symbols, dtype=layer.dtype, rng=generator)
+        generator = checks.generator("decoder: rng", rng)
+        self.projection = Dense(layer._width, self.symbols, dtype=layer.dtype, rng=generator)
         self._dropout = Dropout(dropout, generator)
         super().__init__({"layer": layer, "projection": self.projection})
 
@@ -126,7 +129,13 @@ class Decoder(Model):
         -------
         numpy.ndarray
             (B, S), gradient of the vector.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `tape` is not what `forward` returned, or `dlogits` does not fit.
         """
+        checks.instance("decoder: tape", tape, DecoderTape, "what forward returned")
         dy = self._through("projection", self.projection, tape.projection, dlogits)
         dy = masked(dy, tape.mask)
         dx = self.layer.backward(tape.recurrent, dy, out=self.gradient_of("layer")).x
@@ -157,7 +166,14 @@ class Decoder(Model):
         TypeError, ValueError
             If an argument does not fit.
         """
-        logits, tape = self.forward(vector, len(targets), before(targets))
+        checks.array("decoder: targets", targets, "iu")
+        if targets.ndim != 2 or not len(targets):
+            raise ValueError(
+                f"decoder: targets has shape {targets.shape}, expected (T, B) and at least one step"
+            )
+        source = self._vectors(vector)
+        checks.shape("decoder: targets", targets, (len(targets), len(source)), "(T, B)")
+        logits, tape = self.forward(source, len(targets), before(targets))
         loss, dlogits = cross_entropy(logits, targets, ignore_index=PADDING, out=logits)
         return loss, self.backward(tape, dlogits)
 
@@ -190,14 +206,23 @@ class Decoder(Model):
             (T, B) int32, T up to `limit`; `PADDING` after the end symbol.
         lengths : numpy.ndarray
             (B,) symbols before the end.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit.
         """
-        generator = np.random.default_rng(rng)
+        limit = checks.integer("decoder: limit", limit, 0, checks.MOST)
+        if end is not None:
+            end = checks.integer("decoder: end", end, 0, self.symbols - 1)
+        temperature = checks.number("decoder: temperature", temperature, checks.NOT_NEGATIVE)
+        generator = checks.generator("decoder: rng", rng)
         source = self._vectors(vector)
         lengths = np.full(len(source), limit)
         rows: list[Array] = []
         state, last = None, np.full(len(source), PADDING, np.int32)
         for step in range(limit):
-            x = self._inputs(source, 1, last[None])[0]
+            x = self._joined(source, 1, last[None] if self.feedback else None)[0]
             y, state = self.layer.step(x, state)
             logits = self.projection(y)
             last = np.array([choose(row, temperature, generator) for row in logits], np.int32)
@@ -210,9 +235,14 @@ class Decoder(Model):
         return np.array(rows, np.int32).reshape(-1, len(source)), lengths
 
     def _vectors(self, vector: Array) -> Array:
+        checks.array("decoder: vector", vector, "fiu")
         if vector.dtype.kind in "iu" and vector.ndim == 1:
-            if vector.size and not 0 <= vector.min() <= vector.max() < self.source:
-                raise ValueError(f"decoder: vector has classes outside 0 to {self.source - 1}")
+            wrong = (vector < 0) | (vector >= self.source)
+            if wrong.any():
+                first = int(wrong.argmax())
+                raise ValueError(
+                    f"decoder: vector[{first}] is {vector[first]}, expected 0 to {self.source - 1}"
+                )
             return one_hot(vector, self.source, self.layer.dtype)
         if vector.ndim != 2 or vector.shape[1] != self.source:
             raise ValueError(
@@ -221,14 +251,20 @@ class Decoder(Model):
         return vector.astype(self.layer.dtype, copy=False)
 
     def _inputs(self, vector: Array, steps: int, previous: Array | None) -> Array:
-        """Inputs (T, B, ·) of the layer."""
+        """Check what the layer is given, and lay it out."""
         source = self._vectors(vector)
+        steps = checks.integer("decoder: steps", steps, 1, checks.MOST)
+        if not self.feedback:
+            return self._joined(source, steps, None)
+        symbols = checks.array("decoder: previous", previous, "iu")
+        checks.shape("decoder: previous", symbols, (steps, len(source)), "(T, B)")
+        return self._joined(source, steps, symbols)
+
+    def _joined(self, source: Array, steps: int, previous: Array | None) -> Array:
+        """Inputs (T, B, ·) of the layer."""
         x = np.zeros((steps, len(source), self.layer.input_size), self.layer.dtype)
         x[: steps if self.feed == "every" else 1, :, : self.source] = source
-        if self.feedback:
-            if previous is None or previous.shape != x.shape[:2]:
-                shape = None if previous is None else previous.shape
-                raise ValueError(f"decoder: previous has shape {shape}, expected {x.shape[:2]}")
+        if previous is not None:
             x[:, :, self.source :] = one_hot(previous, self.symbols, x.dtype)
         return x
 

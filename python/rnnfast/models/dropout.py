@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rnnfast import checks
 from rnnfast.flat import Array
 
 
@@ -19,14 +20,12 @@ class Dropout:
 
     Raises
     ------
-    ValueError
-        If the probability is out of range.
+    TypeError, ValueError
+        If the probability is no number or out of range.
     """
 
     def __init__(self, probability: float, rng: np.random.Generator) -> None:
-        if not 0.0 <= probability < 1.0:
-            raise ValueError(f"dropout: probability is {probability}, expected 0 to below 1")
-        self.probability = probability
+        self.probability = checks.number("model: dropout", probability, checks.BELOW_ONE)
         self._rng = rng
 
     def mask(self, like: Array) -> Array | None:

@@ -5,16 +5,17 @@ T time steps, B sequences, I input features, H hidden units.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from rnnfast import checks
 from rnnfast.flat import Array
 
 from .model import Model
-from .recurrent import Recurrent, gradient_like, hidden_of
+from .recurrent import Recurrent, check_layer, gradient_like, hidden_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,8 @@ class Encoder(Model):
 
     Raises
     ------
+    TypeError
+        If a stack is no recurrent layer.
     ValueError
         If a stack is batch-first, or one of two is bidirectional.
     """
@@ -50,6 +53,7 @@ class Encoder(Model):
     def __init__(self, forward: Recurrent, backward: Recurrent | None = None) -> None:
         stacks = {"forward": forward} | ({} if backward is None else {"backward": backward})
         for name, stack in stacks.items():
+            check_layer(f"encoder: {name}", stack)
             if stack.batch_first:
                 raise ValueError(f"encoder: {name} is batch-first, expected time-major")
             if stack.bidirectional and backward is not None:
@@ -79,6 +83,11 @@ class Encoder(Model):
         list of numpy.ndarray
             (B, H): h after the last step, and where the encoder reads backward, h after that
             direction's last step, which is the first of the sequence.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` or `lengths` does not fit.
         """
         states = [
             stack(data, lengths=lengths)[1]
@@ -96,13 +105,21 @@ class Encoder(Model):
         return self._vectors(states), EncoderTape(tuple(run[2] for run in runs), states)
 
     def backward(self, tape: EncoderTape, dvectors: Sequence[Array]) -> None:
-        """Back-propagate the vectors' gradients (B, H); leave the parameters' in `gradient`."""
+        """Back-propagate the vectors' gradients (B, H); leave the parameters' in `gradient`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `tape` is not what `forward` returned, or the gradients do not fit.
+        """
+        checks.instance("encoder: tape", tape, EncoderTape, "what forward returned")
+        given = self._checked_gradients(tape, dvectors)
         start = 0
         for name, stack, stack_tape, state, ends in zip(
             self._names, self._stacks, tape.tapes, tape.states, self._ends, strict=True
         ):
             dh = np.zeros_like(hidden_of(state))
-            dh[-ends:] = dvectors[start : start + ends]
+            dh[-ends:] = given[start : start + ends]
             start += ends
             stack.backward(
                 stack_tape,
@@ -112,8 +129,27 @@ class Encoder(Model):
                 input_gradient=False,
             )
 
-    def _inputs(self, x: Array, lengths: Array | None) -> list[Array]:
-        return [x] if len(self._stacks) == 1 else [x, reverse(x, lengths)]
+    def _checked_gradients(self, tape: EncoderTape, dvectors: Sequence[Array]) -> tuple[Array, ...]:
+        if len(tape.tapes) != len(self._stacks):
+            raise ValueError(
+                "encoder: tape is of another encoder, expected one from this one's forward"
+            )
+        given = checks.parts("encoder: dvectors", dvectors, "a sequence of arrays")
+        if len(given) != len(self.widths):
+            raise ValueError(
+                f"encoder: dvectors has {len(given)} parts, expected {len(self.widths)}"
+            )
+        rows = hidden_of(tape.states[0]).shape[1]
+        for i, (dvector, units) in enumerate(zip(given, self.widths, strict=True)):
+            checks.array(f"encoder: dvectors[{i}]", dvector, "fiu")
+            checks.shape(f"encoder: dvectors[{i}]", dvector, (rows, units), "(B, H)")
+        return given
+
+    def _inputs(self, x: Array, lengths: Array | None) -> Iterator[Array]:
+        """Each stack's input, the second one's when the first one has found it in order."""
+        yield x
+        if len(self._stacks) > 1:
+            yield reverse(x, lengths)
 
     def _vectors(self, states: Any) -> list[Array]:
         return [
@@ -140,7 +176,7 @@ def reverse(x: Array, lengths: Array | None = None) -> Array:
     """
     if lengths is None:
         return x[::-1].copy()
-    steps = np.arange(len(x))[:, None]
-    source = np.where(steps < lengths, lengths - 1 - steps, steps)
+    ends, steps = np.asarray(lengths), np.arange(len(x))[:, None]
+    source = np.where(steps < ends, ends - 1 - steps, steps)
     reversed_: Array = x[source, np.arange(x.shape[1])]
     return reversed_

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rnnfast import checks
 from rnnfast.flat import Array
 
 from .decoder import Decoder
@@ -23,11 +24,13 @@ class EncoderDecoder(Model):
 
     Raises
     ------
-    ValueError
-        If it is not.
+    TypeError, ValueError
+        If it is not, or an argument is of the wrong type.
     """
 
     def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
+        checks.instance("model: encoder", encoder, Encoder, "an Encoder")
+        checks.instance("model: decoder", decoder, Decoder, "a Decoder")
         if sum(encoder.widths) != decoder.source:
             raise ValueError(
                 f"model: the decoder's source is {decoder.source} wide, "

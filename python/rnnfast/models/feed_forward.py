@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
+from rnnfast import checks
 from rnnfast.flat import Array
 from rnnfast.nn import Activation, Dense, cross_entropy
 
@@ -41,7 +42,7 @@ class FeedForward(Model):
     ------
     TypeError, ValueError
         If there are fewer than two sizes, or one is no integer of at least 1; if the activation is
-        unknown.
+        unknown, or another argument of the wrong type.
     """
 
     def __init__(
@@ -53,12 +54,18 @@ class FeedForward(Model):
         dtype: DTypeLike = "float32",
         rng: int | np.random.Generator | None = None,
     ) -> None:
-        if len(sizes) < 2:
-            raise ValueError(f"model: got sizes {list(sizes)}, expected at least input and output")
-        generator = np.random.default_rng(rng)
+        given = checks.parts("model: sizes", sizes, "a sequence of integers")
+        widths = [
+            checks.integer(f"model: sizes[{i}]", size, 1, checks.MOST)
+            for i, size in enumerate(given)
+        ]
+        if len(widths) < 2:
+            raise ValueError(f"model: got sizes {widths}, expected at least input and output")
+        checks.function("model: loss", loss)
+        generator = checks.generator("model: rng", rng)
         self._layers = {
             f"layers.{i}": Dense(before, after, dtype=dtype, rng=generator)
-            for i, (before, after) in enumerate(itertools.pairwise(sizes))
+            for i, (before, after) in enumerate(itertools.pairwise(widths))
         }
         self._activation, self._loss = Activation(activation), loss
         super().__init__(self._layers)

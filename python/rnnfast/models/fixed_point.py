@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from rnnfast import checks
 from rnnfast.flat import Array
 
 from .recurrent import State
 
 
+@runtime_checkable
 class Cell(Protocol):
     """What advances a state by one step: a recurrent layer, quantised or not, or a model."""
 
@@ -69,14 +70,12 @@ def fixed_point(
     Raises
     ------
     TypeError, ValueError
-        If the limit or the tolerance is out of range, or what the layer's `step` raises.
+        If the layer has no `step`, the limit or the tolerance is of the wrong type or out of range,
+        or what the layer's `step` raises.
     """
-    if limit < 1:
-        raise ValueError(f"fixed_point: limit is {limit}, expected at least 1")
-    if not 0.0 <= tolerance < math.inf:
-        raise ValueError(
-            f"fixed_point: tolerance is {tolerance}, expected a finite number of at least 0"
-        )
+    checks.instance("fixed_point: layer", layer, Cell, "an RNN, LSTM, GRU or other cell")
+    limit = checks.integer("fixed_point: limit", limit, 1)
+    tolerance = checks.number("fixed_point: tolerance", tolerance, checks.NOT_NEGATIVE)
     for step in range(1, limit + 1):
         before, (_, state) = state, layer.step(x, state)
         if _change(before, state) <= tolerance:

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from rnnfast import checks
 from rnnfast.flat import Array
 from rnnfast.nn import mse_loss
 
-from .recurrent import Recurrent, States, make_layers
+from .recurrent import Recurrent, States, check_chain, make_layers
 from .sequence import SequenceModel
 
 Values = NDArray[np.float64]
@@ -46,8 +47,8 @@ class Forecaster(SequenceModel):
 
     Raises
     ------
-    ValueError
-        If the layers do not fit together, or the window or the deviation is out of range.
+    TypeError, ValueError
+        If the layers do not fit together, or an argument is of the wrong type or out of range.
     """
 
     def __init__(
@@ -61,14 +62,11 @@ class Forecaster(SequenceModel):
         dropout: float = 0.0,
         rng: int | np.random.Generator | None = None,
     ) -> None:
-        if window < 1:
-            raise ValueError(f"forecaster: window is {window}, expected at least 1")
-        if not 0.0 < deviation < np.inf:
-            raise ValueError(f"forecaster: deviation is {deviation}, expected above 0 and finite")
-        if layers and layers[0].input_size != 1:
-            raise ValueError(f"forecaster: input_size is {layers[0].input_size}, expected 1")
-        super().__init__(layers, 1, mse_loss, dropout=dropout, rng=rng)
-        self.window, self.mean, self.deviation, self.shortcut = window, mean, deviation, shortcut
+        self.window = checks.integer("forecaster: window", window, 1)
+        self.mean = checks.number("forecaster: mean", mean, checks.FINITE)
+        self.deviation = checks.number("forecaster: deviation", deviation, checks.POSITIVE)
+        self.shortcut = checks.flag("forecaster: shortcut", shortcut)
+        super().__init__(check_chain(layers, 1), 1, mse_loss, dropout=dropout, rng=rng)
 
     @classmethod
     def of(
@@ -91,10 +89,10 @@ class Forecaster(SequenceModel):
 
         Raises
         ------
-        ValueError
-            If the cell is unknown, or a size is out of range.
+        TypeError, ValueError
+            If the cell is unknown, or an argument is of the wrong type or out of range.
         """
-        generator = np.random.default_rng(rng)
+        generator = checks.generator("forecaster: rng", rng)
         stack = make_layers(
             cell, 1, hidden_size, num_layers, dropout=dropout, rng=generator, **options
         )
@@ -124,16 +122,23 @@ class Forecaster(SequenceModel):
 
         The error of x + change against a target is that of the change against target - x.
         """
-        return super().loss_and_gradient(x, targets - x if self.shortcut else targets, states)
+        if self.shortcut:
+            checks.array("forecaster: x", x, "f")
+            checks.array("forecaster: targets", targets, "fiu")
+            checks.shape("forecaster: targets", targets, x.shape)
+            targets = targets - x
+        return super().loss_and_gradient(x, targets, states)
 
     def scale(self, values: Values) -> Array:
         """Scale values, of any shape, to the layers' dtype."""
-        scaled = (values - self.mean) / self.deviation
+        given = checks.array_like("forecaster: values", values, "fiu")
+        scaled = (given - self.mean) / self.deviation
         return scaled.astype(self.projection.dtype)
 
     def unscale(self, scaled: Array) -> Values:
         """Undo `scale`, in float64."""
-        return scaled.astype(np.float64) * self.deviation + self.mean
+        given = checks.array_like("forecaster: scaled", scaled, "fiu")
+        return given.astype(np.float64) * self.deviation + self.mean
 
     def one_ahead(self, series: Values) -> Values:
         """Expect each value of a series from the window before it.
@@ -151,8 +156,9 @@ class Forecaster(SequenceModel):
         Raises
         ------
         ValueError
-            If the series is too short.
+            If the series is none of numbers, or too short.
         """
+        series = _series("series", series)
         if len(series) <= self.window:
             raise ValueError(
                 f"forecaster: got {len(series)} values, expected more than the {self.window} "
@@ -180,11 +186,12 @@ class Forecaster(SequenceModel):
         Raises
         ------
         ValueError
-            If there is no history.
+            If the history is none of numbers, or empty.
         """
-        if len(history) == 0:
+        past = _series("history", history)
+        if len(past) == 0:
             raise ValueError("forecaster: got no values to go on from, expected at least 1")
-        return self._continue(self.scale(np.asarray(history, np.float64)[-self.window :]))
+        return self._continue(self.scale(past[-self.window :].astype(np.float64)))
 
     def _continue(self, values: Array) -> Iterator[float]:
         while True:
@@ -194,11 +201,18 @@ class Forecaster(SequenceModel):
 
     def forecast(self, history: Values, steps: int) -> Values:
         """Continue a series by `steps` values; arguments and errors as in `continued`."""
-        if steps < 0:
-            raise ValueError(f"forecaster: steps is {steps}, expected at least 0")
+        steps = checks.integer("forecaster: steps", steps, 0)
         return np.fromiter(self.continued(history), np.float64, steps)
 
     def _after(self, windows: Array) -> Array:
         """Expect one scaled value (B,) after each window (B, T)."""
         y, _ = self(np.ascontiguousarray(windows.T[:, :, None]))
         return y[-1, :, 0]
+
+
+def _series(name: str, values: Values) -> Array:
+    """Refuse what is no series of numbers."""
+    series = checks.array_like(f"forecaster: {name}", values, "fiu", "(N,)")
+    if series.ndim != 1:
+        raise ValueError(f"forecaster: {name} has shape {series.shape}, expected (N,)")
+    return series

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from rnnfast import checks
 from rnnfast.flat import Array
 from rnnfast.nn import cross_entropy
 
@@ -21,6 +21,7 @@ from .sequence import SequenceModel, Stack
 from .writer import Writer
 
 
+@runtime_checkable
 class Alphabet(Protocol):
     """What numbers the tokens of a text: `data.Vocabulary` or `data.WordVocabulary`."""
 
@@ -94,18 +95,18 @@ class TextGenerator(Stack):
 
         Raises
         ------
+        TypeError
+            If an argument is of the wrong type.
         ValueError
             If the temperature is negative or not finite, the limit is negative, the prompt has an
             unknown character, or `stop` is no token of the vocabulary.
         """
-        if not 0.0 <= temperature < math.inf:
-            raise ValueError(
-                f"temperature is {temperature}, expected a finite number of at least 0"
-            )
-        if limit is not None and limit < 0:
-            raise ValueError(f"limit is {limit}, expected at least 0")
-        ends = self._ends(stop)
-        writer, generator = Writer(self, prompt), np.random.default_rng(rng)
+        checks.string("model: prompt", prompt)
+        temperature = checks.number("model: temperature", temperature, checks.NOT_NEGATIVE)
+        generator = checks.generator("model: rng", rng)
+        if limit is not None:
+            limit = checks.integer("model: limit", limit, 0)
+        ends, writer = self._ends(stop), Writer(self, prompt)
         return self._continue(writer, temperature, generator, ends, limit)
 
     def _ends(self, stop: int | str | None) -> set[int]:
@@ -114,11 +115,11 @@ class TextGenerator(Stack):
         if isinstance(stop, str):
             found = {token for token in range(size) if self.vocabulary.spell(token, None) == stop}
             if not found:
-                raise ValueError(f"stop is {stop!r}, expected one token of the vocabulary")
+                raise ValueError(f"model: stop is {stop!r}, expected one token of the vocabulary")
             return found
-        if stop is not None and not 0 <= stop < size:
-            raise ValueError(f"stop is {stop}, expected 0 to {size - 1}")
-        return set() if stop is None else {stop}
+        if stop is None:
+            return set()
+        return {checks.integer("model: stop", stop, 0, size - 1, "None, a string or an integer")}
 
     @staticmethod
     def _continue(
@@ -142,8 +143,7 @@ class TextGenerator(Stack):
         rng: int | np.random.Generator | None = None,
     ) -> str:
         """Generate `length` characters or words; arguments and errors as in `sample`."""
-        if length < 0:
-            raise ValueError(f"length is {length}, expected at least 0")
+        length = checks.integer("model: length", length, 0)
         return "".join(self.sample(prompt, temperature, rng, limit=length))
 
 
@@ -164,8 +164,8 @@ class LanguageModel(SequenceModel, TextGenerator):
 
     Raises
     ------
-    ValueError
-        If the layers do not fit together.
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range, or the layers do not fit together.
     """
 
     def __init__(
@@ -176,8 +176,9 @@ class LanguageModel(SequenceModel, TextGenerator):
         dropout: float = 0.0,
         rng: int | np.random.Generator | None = None,
     ) -> None:
-        check_chain(len(vocabulary), layers)
+        _check_vocabulary(vocabulary)
         self.vocabulary = vocabulary
+        layers = check_chain(layers, len(vocabulary))
         super().__init__(layers, len(vocabulary), cross_entropy, dropout=dropout, rng=rng)
 
     @classmethod
@@ -199,10 +200,11 @@ class LanguageModel(SequenceModel, TextGenerator):
 
         Raises
         ------
-        ValueError
-            If the cell is unknown, or a size is out of range.
+        TypeError, ValueError
+            If the cell is unknown, or an argument is of the wrong type or out of range.
         """
-        generator = np.random.default_rng(rng)
+        _check_vocabulary(vocabulary)
+        generator = checks.generator("model: rng", rng)
         stack = make_layers(
             cell, len(vocabulary), hidden_size, num_layers,
             dropout=dropout, rng=generator, **options,
@@ -224,10 +226,15 @@ class LanguageModel(SequenceModel, TextGenerator):
 
         Raises
         ------
-        ValueError
-            If the layers cannot be quantized, or the text is empty or has an unknown character.
+        TypeError, ValueError
+            If the layers cannot be quantized, or the text is none, empty or has an unknown
+            character.
         """
         return QuantizedLanguageModel(self, calibration)
+
+
+def _check_vocabulary(vocabulary: Alphabet) -> None:
+    checks.instance("model: vocabulary", vocabulary, Alphabet, "a vocabulary")
 
 
 class QuantizedLanguageModel(TextGenerator):
@@ -237,10 +244,12 @@ class QuantizedLanguageModel(TextGenerator):
     """
 
     def __init__(self, model: LanguageModel, calibration: str | None = None) -> None:
+        checks.instance("model: model", model, LanguageModel, "a LanguageModel")
         self.vocabulary, self.projection = model.vocabulary, copy.deepcopy(model.projection)
         if calibration is None:
             self.layers = tuple(layer.quantize() for layer in model.layers)
             return
+        checks.string("model: calibration", calibration)
         y, layers = model.vocabulary.encode(calibration), []
         if not y.size:
             raise ValueError("model: calibration is empty, expected some text")

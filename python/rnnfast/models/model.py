@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from rnnfast import checks
 from rnnfast.flat import Array, FlatParameters, new_buffer
 from rnnfast.nn import Dense, DenseTape
 
 
+@runtime_checkable
 class Part(Protocol):
     """What a model is made of: parameters in a flat buffer that can be moved into a larger one."""
 
@@ -48,11 +50,21 @@ class Model(FlatParameters):
         1-D buffers of the same layout.
     parameters : mapping of str to numpy.ndarray
         Views of `flat`, named `part.parameter`.
+
+    Raises
+    ------
+    TypeError
+        If the parts are no mapping, or one has no parameters in a flat buffer.
+    ValueError
+        If they are not of one dtype.
     """
 
     _name = "model"
 
     def __init__(self, parts: Mapping[str, Part]) -> None:
+        checks.instance("model: parts", parts, Mapping, "a mapping of names to parts")
+        for name, part in parts.items():
+            checks.instance(f"model: parts[{name!r}]", part, Part, "a layer or model")
         sizes = {name: part.flat.size for name, part in parts.items()}
         dtypes = {part.flat.dtype for part in parts.values()}
         if len(dtypes) != 1:
@@ -92,7 +104,14 @@ class Model(FlatParameters):
         }
 
     def gradient_of(self, part: str) -> Array:
-        """Return the slice of `gradient` that belongs to the named part."""
+        """Return the slice of `gradient` that belongs to the named part.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no part of that name.
+        """
+        checks.choice("model: part", part, self._spans)
         return self.gradient[self._spans[part]]
 
     def _through(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from rnnfast import checks
 from rnnfast.flat import Array
 from rnnfast.layers import RNN, Gradients
 from rnnfast.nn import Activation, Dense, DenseTape
@@ -72,7 +73,7 @@ class OutputMapRNN(Model):
         dtype: DTypeLike = "float32",
         rng: int | np.random.Generator | None = None,
     ) -> None:
-        generator = np.random.default_rng(rng)
+        generator = checks.generator("model: rng", rng)
         self.recurrence = RNN(input_size, hidden_size, dtype=dtype, rng=generator)
         self.output = Dense(input_size + hidden_size, out_features, dtype=dtype, rng=generator)
         self._activation = Activation(activation)
@@ -140,10 +141,7 @@ class OutputMapRNN(Model):
         TypeError, ValueError
             If the tape is none or used up, or a gradient does not fit.
         """
-        if not isinstance(tape, OutputMapTape):
-            raise TypeError(
-                f"model: tape is a {type(tape).__name__}, expected what forward returned"
-            )
+        checks.instance("model: tape", tape, OutputMapTape, "what forward returned")
         da = self._activation.backward(
             tape.activation, np.zeros_like(tape.activation) if dy is None else dy
         )
@@ -185,9 +183,7 @@ class OutputMapRNN(Model):
     @staticmethod
     def _features(x: Array) -> Array:
         """Refuse tokens, of which the output map would know nothing."""
-        if isinstance(x, np.ndarray) and x.dtype.kind != "f":
-            raise ValueError(f"model: x has dtype {x.dtype}, expected floating point")
-        return x
+        return checks.array("model: x", x, "f")
 
 
 def _joined(x: Array, state: State, s: Array) -> Array:

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from rnnfast import checks
 from rnnfast.flat import Array
 from rnnfast.layers import GRU, LSTM, RNN
 
@@ -37,19 +38,27 @@ def make_layers(
 
     Raises
     ------
-    ValueError
-        If the cell is unknown, or an option is out of range.
+    TypeError, ValueError
+        If the cell is unknown, or an option is of the wrong type or out of range.
     """
-    if cell not in CELLS:
-        raise ValueError(f"cell is {cell!r}, expected one of {', '.join(CELLS)}")
+    checks.choice("model: cell", cell, CELLS)
     return CELLS[cell](input_size, hidden_size, num_layers, **options)
 
 
-def check_chain(features: int, layers: Sequence[Recurrent]) -> int:
-    """Check that every layer reads what the one before writes; return the last one's width."""
-    if not layers:
+def check_layer(what: str, layer: Recurrent) -> None:
+    """Refuse what is no recurrent layer."""
+    checks.instance(what, layer, Recurrent, "an RNN, LSTM or GRU")
+
+
+def check_chain(layers: Sequence[Recurrent], features: int | None = None) -> tuple[Recurrent, ...]:
+    """Check that every layer reads what the one before writes; the first, `features` if given."""
+    chain = checks.parts("model: layers", layers, "a sequence of RNN, LSTM or GRU")
+    if not chain:
         raise ValueError("model: got no recurrent layer, expected at least one")
-    for i, layer in enumerate(layers):
+    for i, layer in enumerate(chain):
+        check_layer(f"model: layers[{i}]", layer)
+    features = chain[0].input_size if features is None else features
+    for i, layer in enumerate(chain):
         if layer.input_size != features:
             raise ValueError(
                 f"model: layer {i} has input_size={layer.input_size}, expected {features}"
@@ -60,7 +69,7 @@ def check_chain(features: int, layers: Sequence[Recurrent]) -> int:
                 "expected time-major in one direction"
             )
         features = layer._width
-    return features
+    return chain
 
 
 def hidden_of(state: State) -> Array:
@@ -108,8 +117,15 @@ def remember(layer: Recurrent, longest: int, rng: int | np.random.Generator | No
         Steps, at least 1.
     rng : None, int or numpy.random.Generator
         Source of chance.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range.
     """
-    generator = np.random.default_rng(rng)
+    check_layer("remember: layer", layer)
+    longest = checks.integer("remember: longest", longest, 1, checks.MOST)
+    generator = checks.generator("remember: rng", rng)
     for name, bias in layer.parameters.items():
         if not name.startswith("bias_ih"):
             continue

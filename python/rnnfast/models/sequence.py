@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnfast import checks
 from rnnfast.flat import Array
 from rnnfast.nn import Dense
 
@@ -78,8 +79,13 @@ class Stack:
             (B, O) or (O,).
         states : tuple
             After the step.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` or the states do not fit.
         """
-        y: Array = np.asarray(x)
+        y = checks.array_like("model: x", x, "fiu")
         after = []
         for layer, state in zip(self.layers, self._initial(states), strict=True):
             y, last = layer.step(y, state)
@@ -89,6 +95,9 @@ class Stack:
     def _initial(self, states: States | None) -> States:
         if states is None:
             return (None,) * len(self.layers)
+        checks.instance(
+            "model: states", states, tuple | list, "a tuple of states, one for each layer"
+        )
         if len(states) != len(self.layers):
             raise ValueError(f"model: got {len(states)} states, expected {len(self.layers)}")
         return states
@@ -112,8 +121,8 @@ class SequenceModel(Model, Stack):
 
     Raises
     ------
-    ValueError
-        If the layers do not fit together.
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range, or the layers do not fit together.
     """
 
     def __init__(
@@ -125,10 +134,11 @@ class SequenceModel(Model, Stack):
         dropout: float = 0.0,
         rng: int | np.random.Generator | None = None,
     ) -> None:
-        width = check_chain(layers[0].input_size if layers else 0, layers)
-        self.layers = tuple(layers)
-        generator = np.random.default_rng(rng)
-        self.projection = Dense(width, out_features, dtype=layers[0].dtype, rng=generator)
+        self.layers = check_chain(layers)
+        checks.function("model: loss", loss)
+        generator = checks.generator("model: rng", rng)
+        last = self.layers[-1]
+        self.projection = Dense(last._width, out_features, dtype=last.dtype, rng=generator)
         self._dropout = Dropout(dropout, generator)
         self._names = [f"layers.{i}" for i in range(len(self.layers))]
         parts: dict[str, Part] = dict(zip(self._names, self.layers, strict=True))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnfast import checks
 from rnnfast.data import OpenVocabulary, Tokens, pad
 from rnnfast.flat import Array
 
@@ -37,6 +38,11 @@ class TextClassifier(SequenceClassifier):
         As for `SequenceClassifier`.
     rng : None, int or numpy.random.Generator
         Source of the projections' initial weights and of dropout.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range.
     """
 
     def __init__(
@@ -51,6 +57,9 @@ class TextClassifier(SequenceClassifier):
         rng: int | np.random.Generator | None = None,
     ) -> None:
         super().__init__(labels, encoder, projection, dropout=dropout, rng=rng)
+        _check_vocabulary(vocabulary)
+        if seq_length is not None:
+            seq_length = checks.integer("model: seq_length", seq_length, 1)
         self.vocabulary, self.seq_length = vocabulary, seq_length
 
     @classmethod
@@ -96,12 +105,14 @@ class TextClassifier(SequenceClassifier):
 
         Raises
         ------
-        ValueError
-            If the cell or the stacks are unknown, or a size or an option is out of range.
+        TypeError, ValueError
+            If the cell or the stacks are unknown, or an argument is of the wrong type or out of
+            range.
         """
-        if stacks not in STACKS:
-            raise ValueError(f"stacks is {stacks!r}, expected one of {', '.join(STACKS)}")
-        generator = np.random.default_rng(rng)
+        _check_vocabulary(vocabulary)
+        checks.choice("model: stacks", stacks, STACKS)
+        memory = checks.integer("model: memory", memory, 0)
+        generator = checks.generator("model: rng", rng)
         interleaved = stacks == "interleaved"
         layers = [
             make_layers(
@@ -133,7 +144,15 @@ class TextClassifier(SequenceClassifier):
             (T, B) int32, padded.
         lengths : numpy.ndarray
             (B,).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the texts are no strings, one of them alone included, or `rows` is negative.
         """
+        return self._encode(_checked_texts(texts), checks.integer("model: rows", rows, 0))
+
+    def _encode(self, texts: Sequence[str], rows: int) -> tuple[Tokens, Array]:
         return pad([self.vocabulary.encode(text[: self.seq_length]) for text in texts], rows)
 
     def predict(self, texts: Sequence[str]) -> Array:
@@ -148,12 +167,29 @@ class TextClassifier(SequenceClassifier):
         -------
         numpy.ndarray
             (N, V), in the order of `labels`.
+
+        Raises
+        ------
+        TypeError
+            If the texts are no strings, one of them alone included.
         """
+        texts = _checked_texts(texts)
         shares = np.empty((len(texts), len(self.labels)))
         for start in range(0, len(texts), _ROWS):
             some = texts[start : start + _ROWS]
             # BLAS may round products of other sizes in another way, so there is one size.
-            shares[start : start + _ROWS] = self.probabilities(*self.encode(some, _ROWS))[
+            shares[start : start + _ROWS] = self.probabilities(*self._encode(some, _ROWS))[
                 : len(some)
             ]
         return shares
+
+
+def _check_vocabulary(vocabulary: OpenVocabulary) -> None:
+    checks.instance("model: vocabulary", vocabulary, OpenVocabulary, "an OpenVocabulary")
+
+
+def _checked_texts(texts: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(texts, str):  # whose characters would be taken for texts
+        raise checks.wrong_type("model: texts", texts, "a sequence of strings")
+    given = checks.parts("model: texts", texts, "a sequence of strings")
+    return tuple(checks.string(f"model: texts[{i}]", text) for i, text in enumerate(given))

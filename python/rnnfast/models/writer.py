@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from rnnfast import checks
 from rnnfast.flat import Array
 
 from .recurrent import States
@@ -37,8 +38,8 @@ class Writer:
 
     Raises
     ------
-    ValueError
-        If the text has an unknown character.
+    TypeError, ValueError
+        If the model writes no text, or the text is none or has an unknown character.
 
     Examples
     --------
@@ -48,6 +49,9 @@ class Writer:
     """
 
     def __init__(self, model: TextGenerator, text: str = "") -> None:
+        from .language import TextGenerator
+
+        checks.instance("writer: model", model, TextGenerator, "a LanguageModel")
         self._model = model
         self._states: States | None = None
         self._logits: Array | None = None
@@ -91,9 +95,10 @@ class Writer:
 
         Raises
         ------
-        ValueError
-            If the text has an unknown character; nothing is added then.
+        TypeError, ValueError
+            If the text is none, or has an unknown character; nothing is added then.
         """
+        checks.string("writer: text", text)
         vocabulary = self._model.vocabulary
         tokens = vocabulary.encode(text).tolist()
         if not tokens:
@@ -104,7 +109,14 @@ class Writer:
         return f" {text}" if apart and not text[0].isspace() else text
 
     def take(self, token: int) -> str:
-        """Add one token, and return the text that it adds."""
+        """Add one token, and return the text that it adds.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no token of the vocabulary.
+        """
+        token = checks.integer("writer: token", token, 0, len(self._model.vocabulary) - 1)
         text = self._model.vocabulary.spell(token, self._before)
         self._unread.append(token)
         self._before = token
@@ -116,14 +128,20 @@ class Writer:
         Parameters
         ----------
         count : int
-            How many; fewer where there are fewer.
+            How many, at least 0; fewer where there are fewer.
 
         Returns
         -------
         list of Suggestion
             Of different texts; tokens that differ only in the space behind them are one, with
             their probabilities added. The unknown token is left out, and the rest add up to 1.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the count is no integer, or negative.
         """
+        count = checks.integer("writer: count", count, 0)
         exact = self.logits.astype(np.float64)
         chances = np.exp(exact - exact.max())
         chances /= chances.sum()
