@@ -305,8 +305,15 @@ PUSH: list[Case] = [
     (
         zeros(0, B, WIDTH),
         ValueError,
-        "{cell}: x has shape (0, 2, 3), expected at least one time step",
+        "{cell}: block has shape (0, 2, 3), expected at least one time step",
     ),
+    (
+        zeros(T, B, 4),
+        ValueError,
+        "{cell}: block has 4 features in its last axis, expected input_size=3",
+    ),
+    (zeros(T, B, WIDTH, dtype=bool), ValueError, "{cell}: block has dtype bool, " + TYPES),
+    (np.full((1, B), 3), ValueError, "{cell}: block[0, 0] is token 3, " + TOKENS),
 ]
 
 

@@ -82,10 +82,18 @@ class Stream:
             self._check_batch(block.shape, block.dtype.kind)
         else:
             self._check_batch(tuple(shown["shape"]), shown["typestr"][1:2])
-        y, self._state, _ = layer._core.forward(
-            None, block, self._state, None, None, False, 0, self._num_threads, self._packed
-        )
+        try:
+            y, self._state, _ = layer._core.forward(
+                None, block, self._state, None, None, False, 0, self._num_threads, self._packed
+            )
+        except ValueError as error:
+            raise self._about_block(error) from None
         return y
+
+    def _about_block(self, error: ValueError) -> ValueError:
+        """Name the block by its own name: a call's is x."""
+        text = str(error).removeprefix(self._layer._argument("x"))
+        return error if text == str(error) else self._layer._wrong_value(f"block{text}")
 
     def _shown(self, value: Any) -> Any:
         """Return how an array that is on the GPU describes itself; None for all else."""
