@@ -140,7 +140,15 @@ def test_optimizers_refuse(rng):
         optimizer.step(rng.standard_normal(6).astype("float32"))
     with pytest.raises(TypeError, match="gradient is a list, expected a NumPy array"):
         optimizer.step([0.0] * 6)
-    assert optimizer.steps == 0
+    for rate in (-1.0, math.nan, math.inf):
+        with pytest.raises(
+            ValueError, match=f"lr is {rate}, expected a finite number of at least 0"
+        ):
+            optimizer.step(parameters + 1, lr=rate)
+    optimizer.lr = math.nan
+    with pytest.raises(ValueError, match="lr is nan"):
+        optimizer.step(parameters + 1)
+    assert optimizer.steps == 0 and np.isfinite(parameters).all()
 
 
 def read_only(v):
@@ -175,8 +183,9 @@ def test_load_state_dict_refuses_and_changes_nothing(rng):
     missing = {"steps": before["steps"], "exp_avg": before["exp_avg"]}
     short = {**before, "exp_avg_sq": before["exp_avg_sq"][:3], "exp_avg": before["exp_avg"] + 1}
     strange = {**before, "exp_avg_sq": before["exp_avg_sq"].astype(complex)}
+    large = {**before, "exp_avg_sq": np.full(6, np.finfo(np.longdouble).max)}
     steps = [{**before, "steps": np.array(n)} for n in (-1, 1.5, [1, 2])]
-    for wrong in (surplus, missing, short, strange, *steps):
+    for wrong in (surplus, missing, short, strange, large, *steps):
         with pytest.raises(ValueError, match="expected"):
             optimizer.load_state_dict(wrong)
     for name, value in optimizer.state_dict().items():
@@ -199,11 +208,52 @@ def test_clipping(rng, factor):
         np.testing.assert_array_equal(gradient, start)
 
 
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([3e19, 4e19], "float32"),  # whose squares are infinite
+        ([3e38, 4e37], "float32"),
+        ([3e-24, 4e-24], "float32"),  # whose squares are zero
+        ([3e-23, 1e-19], "float32"),
+        ([3e200, 4e200], "float64"),
+        ([3e-200, 4e-200], "float64"),
+        ([300.0, 400.0], "float16"),
+    ],
+)
+def test_norms_of_numbers_whose_squares_have_no_room(values, dtype):
+    gradient = np.zeros(SIZE, dtype)
+    gradient[[0, -1]] = values
+    kept = gradient.copy()
+    norm = math.hypot(*gradient[[0, -1]].tolist())
+    assert clip_grad_norm(gradient, math.inf) == pytest.approx(norm, rel=1e-6)
+    np.testing.assert_array_equal(gradient, kept)
+    clip_grad_norm(gradient, 1.0)
+    expected = kept.astype(float) * min(1.0, 1.0 / norm)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-2 if dtype == "float16" else 1e-6)
+
+
+def test_the_norm_of_nothing_is_zero():
+    assert clip_grad_norm(np.zeros(SIZE, "f"), 1.0) == clip_grad_norm(np.zeros(0), 1.0) == 0.0
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_not_scaled(rng, wrong):
+    gradient = rng.standard_normal(SIZE).astype("f")
+    gradient[3] = wrong
+    kept = gradient.copy()
+    assert clip_grad_norm(gradient, 1.0) == pytest.approx(abs(wrong), nan_ok=True)
+    np.testing.assert_array_equal(gradient, kept)
+    beyond = np.full(4, 1.7e308)  # finite, but its norm is not
+    assert clip_grad_norm(beyond, 1.0) == math.inf
+    assert (beyond == 1.7e308).all()
+
+
 def test_clipping_of_what_is_not_finite(rng):
     gradient = rng.standard_normal(10)
     gradient[3] = np.nan
     assert math.isnan(clip_grad_norm(gradient, 1.0))
-    assert clip_grad_norm(rng.standard_normal(10), math.inf) > 0.0
+    for unlimited in (math.inf, 10**400):
+        assert clip_grad_norm(rng.standard_normal(10), unlimited) > 0.0
     for wrong in (0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match="max_norm"):
             clip_grad_norm(gradient, wrong)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from . import checks
+from .checks import Array
 
 _BLOCK = 16384  # elements: six such float32 arrays take 384 KiB; smaller ones cost more calls
 
@@ -27,7 +26,7 @@ class Optimizer(ABC):
     parameters : numpy.ndarray
         1-D contiguous, writable float buffer, updated in place by `step`.
     lr : float
-        Learning rate, at least 0.
+        Learning rate, at least 0 and finite.
     moments : tuple of str
         Names of the running averages kept beside the parameters.
 
@@ -39,16 +38,15 @@ class Optimizer(ABC):
     Raises
     ------
     TypeError
-        If `parameters` is no array.
+        If `parameters` is no array, or another argument of the wrong type.
     ValueError
         If it is not such a buffer, or a number is out of range.
     """
 
     def __init__(self, parameters: Array, lr: float, moments: tuple[str, ...]) -> None:
         _check_flat("optimizer: parameters", parameters)
-        _check_range("lr", lr, lr >= 0.0 and math.isfinite(lr), "a finite number of at least 0")
         self.parameters = parameters
-        self.lr = lr
+        self.lr = _not_negative("lr", lr)
         self.steps = 0
         self.moments = {name: np.zeros_like(parameters) for name in moments}
         self._scratch = np.empty((2, min(_BLOCK, parameters.size)), parameters.dtype)
@@ -66,16 +64,17 @@ class Optimizer(ABC):
         Raises
         ------
         TypeError, ValueError
-            If the gradient is no array, or has another shape or dtype.
+            If the gradient is no array, or has another shape or dtype, or the rate is not finite or
+            negative.
         """
-        _require_array("optimizer: gradient", gradient)
+        checks.instance("optimizer: gradient", gradient, np.ndarray, "a NumPy array")
         if gradient.shape != self.parameters.shape or gradient.dtype != self.parameters.dtype:
             raise ValueError(
                 f"optimizer: gradient has shape {gradient.shape} and dtype {gradient.dtype}, "
                 f"expected {self.parameters.shape} and {self.parameters.dtype}"
             )
+        rate = _not_negative("lr", self.lr if lr is None else lr)
         self.steps += 1
-        rate = self.lr if lr is None else lr
         averages = tuple(self.moments.values())
         for start in range(0, self.parameters.size, _BLOCK):
             span = slice(start, start + _BLOCK)
@@ -97,25 +96,25 @@ class Optimizer(ABC):
 
         Raises
         ------
+        TypeError
+            If it is no mapping.
         ValueError
             If names are missing or surplus, a shape differs, or a value cannot be one; nothing is
             changed then.
         """
-        expected = {"steps", *self.moments}
-        if set(state) != expected:
-            raise ValueError(f"optimizer: state has {sorted(state)}, expected {sorted(expected)}")
-        values = {name: np.asarray(value) for name, value in state.items()}
-        steps = values.pop("steps")
-        if steps.shape != () or steps.dtype.kind not in "iu" or steps < 0:
-            raise ValueError(f"optimizer: steps is {steps}, expected an integer of at least 0")
+        checks.instance("optimizer: state", state, Mapping, "a mapping of names to arrays")
+        expected = ["steps", *self.moments]
+        if set(state) != set(expected):
+            raise ValueError(f"optimizer: state has {list(state)}, expected {expected}")
+        steps = checks.array_like("optimizer: steps", state["steps"], "iu")
+        checks.shape("optimizer: steps", steps, ())
+        counted = checks.integer("optimizer: steps", int(steps), 0)
+        values = {}
         for name, moment in self.moments.items():
-            value = values[name]
-            if value.shape != moment.shape or value.dtype.kind != "f":
-                raise ValueError(
-                    f"optimizer: {name} has shape {value.shape} and dtype {value.dtype}, "
-                    f"expected {moment.shape} and {moment.dtype}"
-                )
-        self.steps = int(steps)
+            value = checks.array_like(f"optimizer: {name}", state[name], "f")
+            checks.shape(f"optimizer: {name}", value, moment.shape)
+            values[name] = checks.converted(f"optimizer: {name}", value, moment.dtype)
+        self.steps = counted
         for name, moment in self.moments.items():
             moment[:] = values[name]
 
@@ -131,7 +130,7 @@ class SGD(Optimizer):
     parameters : numpy.ndarray
         1-D contiguous float buffer, updated in place.
     lr, momentum, weight_decay : float
-        At least 0.
+        At least 0 and finite.
     nesterov : bool
         Look ahead along the momentum; needs momentum > 0.
     """
@@ -144,12 +143,12 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         nesterov: bool = False,
     ) -> None:
-        _check_range("momentum", momentum, momentum >= 0.0, "at least 0")
-        _check_range("weight_decay", weight_decay, weight_decay >= 0.0, "at least 0")
-        if nesterov and momentum == 0.0:
+        self.momentum = _not_negative("momentum", momentum)
+        self.weight_decay = _not_negative("weight_decay", weight_decay)
+        self.nesterov = checks.flag("optimizer: nesterov", nesterov)
+        if self.nesterov and self.momentum == 0.0:
             raise ValueError("optimizer: nesterov needs a momentum above 0")
-        super().__init__(parameters, lr, ("momentum_buffer",) if momentum else ())
-        self.momentum, self.weight_decay, self.nesterov = momentum, weight_decay, nesterov
+        super().__init__(parameters, lr, ("momentum_buffer",) if self.momentum else ())
 
     def _update(self, p: Array, g: Array, moments: list[Array], scratch: Array, lr: float) -> None:
         direction, ahead = scratch
@@ -176,7 +175,7 @@ class Adam(Optimizer):
     parameters : numpy.ndarray
         1-D contiguous float buffer, updated in place.
     lr, eps, weight_decay : float
-        At least 0.
+        At least 0 and finite.
     betas : pair of float
         β₁ and β₂ in [0, 1).
     """
@@ -191,12 +190,17 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        for name, beta in zip(("betas[0]", "betas[1]"), betas, strict=True):
-            _check_range(name, beta, 0.0 <= beta < 1.0, "in [0, 1)")
-        _check_range("eps", eps, eps >= 0.0, "at least 0")
-        _check_range("weight_decay", weight_decay, weight_decay >= 0.0, "at least 0")
+        pair = checks.parts("optimizer: betas", betas, "a pair of numbers")
+        if len(pair) != 2:
+            raise ValueError(f"optimizer: betas has {len(pair)} parts, expected a pair of numbers")
+        first, second = (
+            checks.number(f"optimizer: betas[{i}]", beta, checks.BELOW_ONE)
+            for i, beta in enumerate(pair)
+        )
+        self.betas = first, second
+        self.eps = _not_negative("eps", eps)
+        self.weight_decay = _not_negative("weight_decay", weight_decay)
         super().__init__(parameters, lr, ("exp_avg", "exp_avg_sq"))
-        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
     def _update(self, p: Array, g: Array, moments: list[Array], scratch: Array, lr: float) -> None:
         m, v = moments
@@ -251,19 +255,13 @@ def _decayed(p: Array, g: Array, weight_decay: float, out: Array) -> Array:
     return np.add(g, np.multiply(p, weight_decay, out=out), out=out)
 
 
-def _check_range(name: str, value: float, valid: bool, expected: str) -> None:
-    if not valid:
-        raise ValueError(f"optimizer: {name} is {value}, expected {expected}")
-
-
-def _require_array(what: str, array: Array) -> None:
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{what} is a {type(array).__name__}, expected a NumPy array")
+def _not_negative(name: str, value: float) -> float:
+    return checks.number(f"optimizer: {name}", value, checks.NOT_NEGATIVE)
 
 
 def _check_flat(what: str, array: Array) -> None:
     """Refuse what cannot be updated in place, block by block."""
-    _require_array(what, array)
+    checks.instance(what, array, np.ndarray, "a NumPy array")
     flat = array.ndim == 1 and array.flags.c_contiguous and array.flags.writeable
     if not flat or array.dtype.kind != "f":
         raise ValueError(
@@ -285,21 +283,36 @@ def clip_grad_norm(gradient: Array, max_norm: float) -> float:
     Returns
     -------
     float
-        The norm before clipping; NaN or infinite where the gradient is.
+        The norm before clipping. NaN or infinite where the gradient is, or where no float can
+        hold the norm; nothing is scaled then.
 
     Raises
     ------
     TypeError
-        If `gradient` is no array.
+        If `gradient` is no array, or `max_norm` no number.
     ValueError
         If it is not such a buffer, or `max_norm` is not positive.
     """
     _check_flat("clip_grad_norm: gradient", gradient)
-    if not max_norm > 0.0:
-        raise ValueError(f"clip_grad_norm: max_norm is {max_norm}, expected above 0")
-    blocks = (gradient[i : i + _BLOCK] for i in range(0, gradient.size, _BLOCK))
-    norm = math.sqrt(sum(float(np.dot(block, block)) for block in blocks))
+    max_norm = checks.number("clip_grad_norm: max_norm", max_norm, checks.POSITIVE_OR_INFINITE)
+    norm = _norm(gradient)
     scale = max_norm / (norm + 1e-6)
-    if scale < 1.0:
+    if scale < 1.0 and math.isfinite(norm):
         gradient *= scale
     return norm
+
+
+def _norm(gradient: Array) -> float:
+    """Add squares up in the gradient's own type, and again where that has not room for them."""
+    blocks = [gradient[i : i + _BLOCK] for i in range(0, gradient.size, _BLOCK)]
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        squares = sum(float(np.dot(block, block)) for block in blocks)
+    limits = np.finfo(gradient.dtype)
+    # Squares below the smallest number may be missing: too little to matter beside such a sum.
+    if gradient.size * float(limits.tiny / limits.eps) <= squares < math.inf:
+        return math.sqrt(squares)
+    largest = float(np.max([np.abs(block).max() for block in blocks], initial=0.0))
+    if largest == 0.0 or not math.isfinite(largest):
+        return largest
+    shares = (block.astype(np.float64) / largest for block in blocks)
+    return largest * math.sqrt(sum(float(np.dot(share, share)) for share in shares))
