@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import checks
+
 Arrays = Mapping[str, NDArray[Any]]
 
 # What safetensors calls the types that NumPy has.
@@ -61,14 +63,23 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
     ------
     OSError
         If it cannot be written, as when the disk is full; the old file is left then.
+    TypeError
+        If `path` is no path, `checkpoint` no Checkpoint, or JSON cannot hold its description.
+    ValueError
+        If an array is of a type that the file cannot hold.
     """
+    checks.instance("save: checkpoint", checkpoint, Checkpoint, "a Checkpoint")
     arrays = {
         f"{group}.{name}": array
         for group, members in checkpoint.groups.items()
         for name, array in members.items()
     }
     header = {"format": FORMAT, "kind": checkpoint.kind, **checkpoint.description}
-    _write(path, arrays, {"rnnfast": json.dumps(header)})
+    try:
+        description = json.dumps(header)
+    except TypeError as error:
+        raise TypeError(f"save: description is not for JSON: {error}") from None
+    _write(path, arrays, {"rnnfast": description})
 
 
 def load(path: str | Path, kind: str | None = None) -> Checkpoint:
@@ -90,10 +101,14 @@ def load(path: str | Path, kind: str | None = None) -> Checkpoint:
     ------
     OSError
         If the file cannot be read.
+    TypeError
+        If `path` is no path, or `kind` no string.
     ValueError
         If it is truncated, not a checkpoint of this library, of a later format, or of another
         kind.
     """
+    if kind is not None:
+        checks.string("load: kind", kind)
     metadata, arrays = _read(path, "", "a checkpoint")
     description = _description(path, metadata)
     found = description.pop("kind")
@@ -120,7 +135,12 @@ def save_weights(path: str | Path, weights: Arrays) -> None:
     ------
     OSError
         If it cannot be written; the old file is left then.
+    TypeError
+        If `path` is no path, or `weights` no mapping of names to arrays.
+    ValueError
+        If an array is of a type that the file cannot hold.
     """
+    checks.instance("save_weights: weights", weights, Mapping, "a mapping of names to arrays")
     _write(path, weights, None)
 
 
@@ -144,10 +164,13 @@ def load_weights(path: str | Path, prefix: str = "") -> dict[str, NDArray[Any]]:
     ------
     OSError
         If the file cannot be read.
+    TypeError
+        If `path` is no path, or `prefix` no string.
     ValueError
         If it is truncated or no safetensors file, if no name begins with the prefix, or an array's
         type is none of NumPy's.
     """
+    checks.string("load_weights: prefix", prefix)
     _, arrays = _read(path, prefix, "a safetensors file")
     if prefix and not arrays:
         raise ValueError(f"{path}: no array's name begins with {prefix!r}")
@@ -155,10 +178,33 @@ def load_weights(path: str | Path, prefix: str = "") -> dict[str, NDArray[Any]]:
 
 
 def _write(path: str | Path, arrays: Arrays, metadata: dict[str, str] | None) -> None:
+    from safetensors import SafetensorError
     from safetensors.numpy import save as serialise
 
+    checks.path("save: path", path)
+    for name in arrays:
+        checks.string(f"{path}: name of an array", name)
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    write_atomically(path, serialise(contiguous, metadata))
+    try:
+        content = serialise(contiguous, metadata)
+    except SafetensorError:
+        _check_dtypes(path, contiguous)  # which tells what safetensors does not: the array
+        raise
+    write_atomically(path, content)
+
+
+def _check_dtypes(path: str | Path, arrays: Arrays) -> None:
+    """Refuse the first array that safetensors has no type for."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save as serialise
+
+    for name, array in arrays.items():
+        try:
+            serialise({name: np.empty(0, array.dtype)})
+        except SafetensorError:
+            raise ValueError(
+                f"{path}: {name} has dtype {array.dtype}, expected one that safetensors has"
+            ) from None
 
 
 def _read(
@@ -167,6 +213,7 @@ def _read(
     """Metadata and the arrays whose names begin with `prefix`."""
     from safetensors import SafetensorError, safe_open
 
+    checks.path("load: path", path)
     _check_regular(path)
     with open(path, "rb"):  # safetensors' own error for a missing or forbidden file says less
         pass
@@ -246,7 +293,10 @@ def check_writable(path: str | Path) -> None:
     ------
     OSError
         If a file could not be written there, or what is there is no regular file.
+    TypeError
+        If `path` is no path.
     """
+    checks.path("check_writable: path", path)
     path = Path(path)
     if path.exists():
         _check_regular(path)

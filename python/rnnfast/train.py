@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
+from . import checks
 from .flat import Array
 from .models import Model
 from .optim import Optimizer, clip_grad_norm
@@ -106,6 +107,11 @@ class Trainer:
         Updates made; the next one is number `steps`.
     norm : float
         Of the last gradient, before clipping.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range.
     """
 
     def __init__(
@@ -117,8 +123,11 @@ class Trainer:
         accumulate: int = 1,
         group: Group | None = None,
     ) -> None:
-        self.task, self.optimizer, self.plan, self.clip = task, optimizer, plan, clip
-        self.accumulate = accumulate
+        checks.instance("train: optimizer", optimizer, Optimizer, "an Optimizer")
+        checks.instance("train: plan", plan, TrainingPlan, "a TrainingPlan")
+        self.task, self.optimizer, self.plan = task, optimizer, plan
+        self.clip = checks.number("train: clip", clip, checks.POSITIVE_OR_INFINITE)
+        self.accumulate = checks.integer("train: accumulate", accumulate, 1)
         self._group: Group = Alone() if group is None else group
         self.steps, self.norm = 0, 0.0
 
@@ -191,11 +200,15 @@ class Trainer:
 
         Raises
         ------
-        ValueError
-            If there is neither a length nor a time.
+        TypeError, ValueError
+            If there is neither a length nor a time, or an argument is of the wrong type.
         DivergenceError
             As in `advance`.
         """
+        checks.function("train: on_step", on_step)
+        checks.function("train: stop", stop)
+        if seconds is not None:
+            seconds = checks.number("train: seconds", seconds, checks.NOT_NEGATIVE)
         clock = None
         if self.plan.total is None:
             if seconds is None:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast import checks
+
 from .shuffle import ALL, ShuffledBatches
 from .text import Tokens
 
@@ -26,9 +28,10 @@ class TokenStreams:
     tokens : numpy.ndarray
         (N,) integers.
     batch : int
-        Streams wanted; fewer are made where the text is too short for one window in each.
+        Streams wanted, at least 1; fewer are made where the text is too short for one window in
+        each.
     seq_length : int
-        T, steps of one window.
+        T, steps of one window, at least 1.
 
     Attributes
     ----------
@@ -37,16 +40,18 @@ class TokenStreams:
 
     Raises
     ------
-    ValueError
-        If there are fewer than two tokens.
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range, or there are fewer than two tokens.
     """
 
     def __init__(self, tokens: NDArray[Any], batch: int, seq_length: int) -> None:
+        _check_tokens("streams: tokens", tokens)
+        batch = checks.integer("streams: batch", batch, 1)
+        self.seq_length = checks.integer("streams: seq_length", seq_length, 1)
         if tokens.size < 2:
             raise ValueError(f"streams: got {tokens.size} tokens, expected at least 2")
         targets = tokens.size - 1
-        self.seq_length = seq_length
-        self.batch = max(1, min(batch, targets // seq_length))
+        self.batch = max(1, min(batch, targets // self.seq_length))
         self._tokens, self._length = tokens, targets // self.batch
 
     def __len__(self) -> int:
@@ -71,7 +76,20 @@ class TokenStreams:
         -------
         tokens, targets : numpy.ndarray
             (T, B) int32, the targets one step later.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the index is no integer, or negative, or the part no slice; if the tokens are too few
+            for a window.
         """
+        index = checks.integer("streams: index", index, 0)
+        checks.instance("streams: part", part, slice, "a slice")
+        if not len(self):
+            raise ValueError(
+                f"streams: got {self._tokens.size} tokens, "
+                f"expected at least {self.seq_length + 1} for a window"
+            )
         start = index % len(self) * self.seq_length
         return self._window(start, start + self.seq_length, part)
 
@@ -93,23 +111,27 @@ class TokenWindows:
     tokens : numpy.ndarray
         (N,) integers, more than T of them.
     batch : int
-        B, windows side by side; fewer where there are fewer.
+        B, windows side by side, at least 1; fewer where there are fewer.
     seq_length : int
-        T, steps of one window.
+        T, steps of one window, at least 1.
     offset : int
-        Tokens from the start of one window to that of the next.
+        Tokens from the start of one window to that of the next, at least 1.
     seed : int
-        Of the order.
+        Of the order, at least 0.
 
     Raises
     ------
-    ValueError
-        If there is no window with its next token.
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range, or there is no window with its next
+        token.
     """
 
     def __init__(
         self, tokens: NDArray[Any], batch: int, seq_length: int, offset: int, seed: int
     ) -> None:
+        _check_tokens("windows: tokens", tokens)
+        seq_length = checks.integer("windows: seq_length", seq_length, 1)
+        offset = checks.integer("windows: offset", offset, 1)
         if tokens.size <= seq_length:
             raise ValueError(
                 f"windows: got {tokens.size} tokens, expected at least {seq_length + 1}"
@@ -132,6 +154,12 @@ class TokenWindows:
         chosen = self._shuffled.cut(index, part)
         begins = [int(number) * self._offset for number in chosen]
         return _gather(self._tokens, begins, 0, self.seq_length)
+
+
+def _check_tokens(what: str, tokens: NDArray[Any]) -> None:
+    checks.array(what, tokens, "iu")
+    if tokens.ndim != 1:
+        raise ValueError(f"{what} has shape {tokens.shape}, expected (N,)")
 
 
 def _gather(tokens: NDArray[Any], begins: Any, start: int, stop: int) -> tuple[Tokens, Tokens]:

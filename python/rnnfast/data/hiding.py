@@ -8,6 +8,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast import checks
+
 from .text import Tokens, Vocabulary
 
 
@@ -19,10 +21,19 @@ class Hiding:
     ----------
     characters, words : float
         Probability of each, 0 to 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is no number, or out of range.
     """
 
     characters: float = 0.0
     words: float = 0.0
+
+    def __post_init__(self) -> None:
+        checks.number("hiding: characters", self.characters, checks.PROBABILITY)
+        checks.number("hiding: words", self.words, checks.PROBABILITY)
 
     def hide(self, tokens: Tokens, vocabulary: Vocabulary, rng: np.random.Generator) -> None:
         """Put the unknown character in place of those that are hidden.
@@ -38,9 +49,16 @@ class Hiding:
 
         Raises
         ------
+        TypeError
+            If an argument is of the wrong type.
         ValueError
-            If the vocabulary has no unknown character.
+            If the tokens are none, or the vocabulary has no unknown character.
         """
+        checks.array("hide: tokens", tokens, "iu")
+        checks.instance("hide: vocabulary", vocabulary, Vocabulary, "a Vocabulary")
+        checks.instance("hide: rng", rng, np.random.Generator, "a NumPy Generator")
+        if tokens.ndim != 2:
+            raise ValueError(f"hide: tokens has shape {tokens.shape}, expected (T, B)")
         if not (self.characters or self.words):
             return
         if vocabulary.unknown is None:

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast import checks
+
 Pixels = NDArray[np.uint8]
 
 _CHUNK = 1 << 20  # bytes read at a time
@@ -75,10 +77,13 @@ def read_images(folder: str | Path) -> ImageSet:
     ------
     OSError
         If the folder or a file cannot be read.
+    TypeError
+        If `folder` is no path.
     ValueError
         If a file is missing, damaged or of another kind, or if files do not fit together; the
         message names the file and the place.
     """
+    checks.path("read_images: folder", folder)
     files = {
         (part, kind): _find(Path(folder), part, kind) for part in _PARTS for kind in _KINDS.values()
     }
@@ -152,9 +157,15 @@ def read_idx(path: str | Path, dimensions: int) -> Pixels:
     ------
     OSError
         If it cannot be read.
+    TypeError
+        If an argument is of the wrong type.
     ValueError
-        If it is damaged or of another kind; the message names the byte.
+        If `dimensions` is neither, or the file is damaged or of another kind; the message names the
+        byte.
     """
+    checks.path("read_idx: path", path)
+    if checks.integer("read_idx: dimensions", dimensions, 1) not in _KINDS:
+        raise ValueError(f"read_idx: dimensions is {dimensions}, expected 1 or 3")
     content = _content(Path(path))
     kind, magic, start = _KINDS[dimensions], 0x0800 + dimensions, 4 + 4 * dimensions
     found = int.from_bytes(content[:4], "big")

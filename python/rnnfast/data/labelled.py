@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast import checks
+
 from .hiding import Hiding
 from .listing import listed_lines
 from .shuffle import ALL, ShuffledBatches
@@ -72,7 +74,13 @@ class OpenVocabulary(Vocabulary):
         return len(self.characters) + 1
 
     def encode(self, text: str) -> Tokens:
-        """Map the characters of a text to their numbers; (len(text),) int32."""
+        """Map the characters of a text to their numbers; (len(text),) int32.
+
+        Raises
+        ------
+        TypeError
+            If the text is no string.
+        """
         tokens = self.numbers(text)
         tokens[tokens < 0] = self.unknown
         return tokens
@@ -94,7 +102,17 @@ def pad(sequences: Sequence[Tokens], rows: int = 0) -> tuple[Tokens, NDArray[np.
         (T, B) int32, T the longest length or 1; zeros behind each sequence's end.
     lengths : numpy.ndarray
         (B,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the sequences are no arrays of integers, or `rows` is negative.
     """
+    sequences = checks.parts("pad: sequences", sequences, "a sequence of arrays")
+    for i, sequence in enumerate(sequences):
+        checks.array(f"pad: sequences[{i}]", sequence, "iu")
+        checks.shape(f"pad: sequences[{i}]", sequence, (sequence.size,), "(length,)")
+    rows = checks.integer("pad: rows", rows, 0)
     lengths = np.zeros(max(rows, len(sequences)), np.int64)
     lengths[: len(sequences)] = [len(sequence) for sequence in sequences]
     tokens = np.zeros((max(1, lengths.max(initial=0)), lengths.size), np.int32)
@@ -147,7 +165,14 @@ class LabelledTexts:
         return np.bincount(self.targets[~self.held_out], minlength=len(self.labels))
 
     def test_batches(self, batch: int) -> Iterator[TextBatch]:
-        """All held-out texts, in order of their lengths, which makes batches cheap."""
+        """All held-out texts, in order of their lengths, which makes batches cheap.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `batch` is no integer of at least 1.
+        """
+        batch = checks.integer("batches: batch", batch, 1)
         chosen = np.flatnonzero(self.held_out)
         chosen = chosen[np.argsort(np.diff(self.starts)[chosen], kind="stable")]
         for start in range(0, chosen.size, batch):
@@ -167,11 +192,19 @@ class TextBatches:
         Of the order and of what is masked.
     hiding : Hiding, optional
         What is replaced by the unknown character, others each time.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range.
     """
 
     def __init__(
         self, texts: LabelledTexts, batch: int, seed: int, hiding: Hiding | None = None
     ) -> None:
+        checks.instance("batches: texts", texts, LabelledTexts, "LabelledTexts")
+        if hiding is not None:
+            checks.instance("batches: hiding", hiding, Hiding, "None or a Hiding")
         self._texts, self._seed, self._hiding = texts, seed, hiding or Hiding()
         self._training = np.flatnonzero(~texts.held_out)
         self._shuffled = ShuffledBatches(self._training.size, batch, seed)
@@ -195,7 +228,13 @@ class TextBatches:
         -------
         TextBatch
             As long as the longest of all B.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the index is no integer, or negative, or the part no slice.
         """
+        checks.instance("batches: part", part, slice, "a slice")
         batch = self._texts.gather(self._training[self._shuffled.cut(index)])
         chance = np.random.default_rng([self._seed, index, _HIDING])
         self._hiding.hide(batch.tokens, self._texts.vocabulary, chance)
@@ -245,9 +284,16 @@ def read_labelled(
     ------
     OSError
         If the file cannot be read.
+    TypeError
+        If an argument is of the wrong type.
     ValueError
-        If it is not such a file (the line is named), has fewer than two labels or too few texts.
+        If a number is out of range, or the file is not such a file (the line is named), has fewer
+        than two labels or too few texts.
     """
+    checks.path("read_labelled: path", path)
+    for name, column in (("text_column", text_column), ("label_column", label_column)):
+        if column is not None:
+            checks.string(f"read_labelled: {name}", column)
     if (text_column is None) != (label_column is None):
         raise ValueError("expected both of --text-column and --label-column, or none")
     wanted = None if text_column is None or label_column is None else (label_column, text_column)
@@ -339,8 +385,8 @@ def library_lines(seq_length: int, seed: int = 0, root: str | Path | None = None
 
     Raises
     ------
-    ValueError
-        If the folder holds too little source.
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range, or the folder holds too little source.
     """
     folder = standard_library_folder(root)
     found = list(itertools.islice(listed_lines(folder), LIBRARY_LIMIT))
@@ -395,6 +441,8 @@ def number_texts(
     name: str, rows: Callable[[], Iterator[Row]], seq_length: int, seed: int
 ) -> LabelledTexts:
     """Number labels and characters of texts that can be read twice, and hold a fifth out."""
+    seq_length = checks.integer(f"{name}: seq_length", seq_length, 1)
+    seed = checks.integer(f"{name}: seed", seed, None)
     survey = _Survey(name, seq_length, seed)
     for row in rows():
         survey.add(row)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast import checks
+
 ALL = slice(None)
 
 
@@ -16,19 +18,25 @@ class ShuffledBatches:
     count : int
         Examples, at least 1.
     batch : int
-        Examples of a batch; fewer where there are fewer.
+        Examples of a batch, at least 1; fewer where there are fewer.
     seed : int
-        Of the order.
+        Of the order, at least 0.
 
     Attributes
     ----------
     batch : int
         Examples of a batch.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is no integer or out of range.
     """
 
     def __init__(self, count: int, batch: int, seed: int) -> None:
-        self.batch = min(batch, count)
-        self._count, self._seed = count, seed
+        self._count = checks.integer("batches: count", count, 1)
+        self.batch = min(checks.integer("batches: batch", batch, 1), self._count)
+        self._seed = checks.integer("batches: seed", seed, 0)
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def __len__(self) -> int:
@@ -44,7 +52,14 @@ class ShuffledBatches:
             From 0, counted through the epochs.
         part : slice, optional
             Which of the batch's examples.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the index is no integer, or negative, or the part no slice.
         """
+        index = checks.integer("batches: index", index, 0)
+        checks.instance("batches: part", part, slice, "a slice")
         epoch, batch = divmod(index, len(self))
         if epoch != self._epoch:
             rng = np.random.default_rng([self._seed, epoch])

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast import checks
+
 
 @dataclass(frozen=True, eq=False)
 class Series:
@@ -49,10 +51,15 @@ def read_series(path: str | Path, column: str | None = None) -> Series:
     ------
     OSError
         If the file cannot be read.
+    TypeError
+        If `path` or `column` is of the wrong type.
     ValueError
         If there is no header, no such column or no row, if a row has another number of values than
         the header, or a value is not a finite number; the message names file and line.
     """
+    checks.path("read_series: path", path)
+    if column is not None:
+        checks.string("read_series: column", column)
     rows = _rows(Path(path))
     try:
         line, header = next(rows)
@@ -137,10 +144,17 @@ def waves(length: int = 1500, seed: int = 0) -> Series:
     Parameters
     ----------
     length : int
-        N.
+        N, at least 1.
     seed : int
-        Of the noise.
+        Of the noise, at least 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is no integer or out of range.
     """
+    length = checks.integer("waves: length", length, 1)
+    seed = checks.integer("waves: seed", seed, 0)
     turns = 2.0 * np.pi * np.arange(length)
     waves_ = np.sin(turns / 25.0) + 0.5 * np.sin(turns / 11.3)
     noise = np.random.default_rng(seed).standard_normal(length)

@@ -11,10 +11,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rnnfast import checks
 
 Tokens = NDArray[np.int32]
 
@@ -29,6 +31,7 @@ _NOT_PROGRAMS = {
 }  # fmt: skip
 
 
+@runtime_checkable
 class Readable(Protocol):
     """A file or pipe of bytes: `read1` returns what has come, at most so many, none at the end."""
 
@@ -47,11 +50,14 @@ class Vocabulary:
 
     Raises
     ------
+    TypeError
+        If they are no string.
     ValueError
         If there is no character, or one comes twice.
     """
 
     def __init__(self, characters: str) -> None:
+        checks.string("vocabulary: characters", characters)
         if not characters or len(set(characters)) != len(characters):
             raise ValueError("vocabulary: expected at least one character, each once")
         self.characters = "".join(sorted(characters))
@@ -78,7 +84,7 @@ class Vocabulary:
     @classmethod
     def of(cls, text: str) -> Vocabulary:
         """Make the vocabulary of a text that is not empty."""
-        return cls("".join(set(text)))
+        return cls("".join(set(checks.string("vocabulary: text", text))))
 
     def __len__(self) -> int:
         return len(self.characters)
@@ -93,6 +99,8 @@ class Vocabulary:
 
         Raises
         ------
+        TypeError
+            If the text is no string.
         ValueError
             Naming the first character that is not in the vocabulary, and its position.
         """
@@ -108,6 +116,7 @@ class Vocabulary:
 
     def numbers(self, text: str) -> Tokens:
         """Map the characters of a text to their numbers, and those not known to -1."""
+        checks.string("vocabulary: text", text)
         tokens: Tokens = self._table.take(_code_points(text), mode="clip")
         return tokens
 
@@ -167,9 +176,13 @@ def split_tokens(
 
     Raises
     ------
-    ValueError
-        If what is left for training is shorter than one window with its next token.
+    TypeError, ValueError
+        If a number is no integer or out of range, or if what is left for training is shorter than
+        one window with its next token.
     """
+    seq_length = checks.integer(f"{name}: seq_length", seq_length, 1)
+    if limit is not None:
+        limit = checks.integer(f"{name}: limit", limit, 2)
     held_out = held_out_size(tokens.size, HELD_OUT_LIMIT if limit is None else limit)
     training = tokens.size - held_out
     if training < seq_length + 1:
@@ -194,9 +207,12 @@ def read_corpus(path: str | Path, encoding: str = "utf-8") -> Corpus[Vocabulary]
     ------
     OSError
         If the file cannot be read.
+    TypeError
+        If an argument is of the wrong type.
     ValueError
         If it is empty, or not in that encoding (byte and line are named).
     """
+    checks.path("read_corpus: path", path)
     return _corpus(str(path), lambda: read_chunks(path, encoding))
 
 
@@ -213,6 +229,7 @@ def read_chunks(path: str | Path, encoding: str = "utf-8") -> Iterator[str]:
 
 def decode_chunks(file: Readable, name: str, encoding: str = "utf-8") -> Iterator[str]:
     """Decode what a file or a pipe holds, as it comes; errors as in `read_corpus`."""
+    checks.instance(f"{name}: file", file, Readable, "a file or pipe of bytes")
     decoder = _decoder(name, encoding)
     lines = io.IncrementalNewlineDecoder(None, translate=True)
     offset, line = 0, 1
@@ -242,6 +259,7 @@ def decode_chunks(file: Readable, name: str, encoding: str = "utf-8") -> Iterato
 
 
 def _decoder(name: str, encoding: str) -> codecs.IncrementalDecoder:
+    checks.string(f"{name}: encoding", encoding)
     try:
         "".encode(encoding)  # refuses codecs that are not of text
         return codecs.getincrementaldecoder(encoding)()
@@ -328,8 +346,8 @@ def standard_library(root: str | Path | None = None) -> Corpus[Vocabulary]:
 
     Raises
     ------
-    ValueError
-        If the folder holds no source.
+    TypeError, ValueError
+        If `root` is no path, or holds no source.
     """
     folder = standard_library_folder(root)
     text = standard_library_text(folder)
@@ -338,6 +356,8 @@ def standard_library(root: str | Path | None = None) -> Corpus[Vocabulary]:
 
 def standard_library_folder(root: str | Path | None = None) -> Path:
     """Return the folder of the interpreter's standard library, or the given one."""
+    if root is not None:
+        checks.path("standard library: root", root)
     return Path(root or sysconfig.get_path("stdlib"))
 
 

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast import checks
+
 from .text import (
     HELD_OUT_LIMIT,
     Corpus,
@@ -59,16 +61,16 @@ class WordVocabulary:
 
     Raises
     ------
-    ValueError
-        If there is no word, one comes twice, or `lines` is something else.
+    TypeError, ValueError
+        If there is no word, one is no string or comes twice, or `lines` is something else.
     """
 
     def __init__(self, words: Sequence[str], lines: str = "join") -> None:
-        if not words or len(set(words)) != len(words):
+        given = checks.parts("vocabulary: words", words, "a sequence of strings")
+        self.words = [checks.string(f"vocabulary: words[{i}]", w) for i, w in enumerate(given)]
+        if not self.words or len(set(self.words)) != len(self.words):
             raise ValueError("vocabulary: expected at least one word, each once")
-        if lines not in LINES:
-            raise ValueError(f"vocabulary: lines is {lines!r}, expected {' or '.join(LINES)}")
-        self.words, self.lines = list(words), lines
+        self.lines = checks.choice("vocabulary: lines", lines, LINES)
         self._numbers = {word: token for token, word in enumerate(self.words, 1)}
         self._spelled = [UNKNOWN, *(w if "\n" in w else w.strip(" ") for w in self.words)]
         self._is_word = [_is_word(text) for text in (UNKNOWN[1:-1], *self._spelled[1:])]
@@ -90,8 +92,15 @@ class WordVocabulary:
             Rarer tokens are left out: the unknown word is learnt from them.
         lines : str
             As for the class.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of the wrong type or out of range, or no token comes often enough.
         """
-        least = max(1, occurrences)
+        checks.instance("vocabulary: counts", counts, Counter, "a Counter")
+        limit = checks.integer("vocabulary: limit", limit, 2)
+        least = max(1, checks.integer("vocabulary: occurrences", occurrences, 0))
         frequent = [word for word, count in counts.items() if count >= least]
         frequent.sort(key=lambda word: (-counts[word], word))
         return cls(frequent[: limit - 1], lines)
@@ -123,8 +132,13 @@ class WordVocabulary:
         -------
         numpy.ndarray
             (N,) int32 in [0, len(self)).
+
+        Raises
+        ------
+        TypeError
+            If the text is no string.
         """
-        words = tokens_of(text, self.lines)
+        words = tokens_of(checks.string("vocabulary: text", text), self.lines)
         get = self._numbers.get
         tokens = [get(word) or self._nearest(word) for word in words]
         if words and _is_mark(words[-1]) and not words[-1].endswith(" "):
@@ -250,10 +264,13 @@ def read_words(
     ------
     OSError
         If the file cannot be read.
+    TypeError
+        If an argument is of the wrong type.
     ValueError
-        If it is empty, not in that encoding (byte and line are named), or no word comes often
-        enough.
+        If a number is out of range, the file is empty or not in that encoding (byte and line are
+        named), or no word comes often enough.
     """
+    checks.path("read_words: path", path)
     return _corpus(
         str(path), lambda: read_chunks(path, encoding), limit, occurrences, lines, held_out
     )
@@ -268,6 +285,10 @@ def _corpus(
     held_out: int,
 ) -> Corpus[WordVocabulary]:
     """Number the words of a text that can be read twice, and count those to be trained on."""
+    limit = checks.integer(f"{name}: limit", limit, 2)
+    occurrences = checks.integer(f"{name}: occurrences", occurrences, 0)
+    held_out = checks.integer(f"{name}: held_out", held_out, 2, checks.MOST)
+    checks.choice(f"{name}: lines", lines, LINES)
     counts: Counter[str] = Counter()
     digest = hashlib.blake2b(digest_size=16)
     last: deque[str] = deque(maxlen=held_out)
@@ -310,8 +331,9 @@ def documentation(
 
     Raises
     ------
-    ValueError
-        If there is no such paragraph, or no word comes often enough.
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range, there is no such paragraph, or no word
+        comes often enough.
     """
     folder = standard_library_folder(root)
     documents = _docstrings(folder) | (_topics() if root is None else {})
