@@ -214,7 +214,7 @@ def test_import_needs_numpy_and_the_standard_library_alone() -> None:
 
 def test_import_brings_the_layers_alone() -> None:
     code = "import sys, rnnfast; print(*sorted(m for m in sys.modules if m.startswith('rnnfast')))"
-    core = {"_core", "device", "flat", "options", "parameters"}
+    core = {"_core", "checks", "device", "flat", "options", "parameters"}
     modules = sorted(core | {"layers", "plan", "quantized", "stream"})
     assert run_python(code).split() == ["rnnfast", *(f"rnnfast.{name}" for name in modules)]
 

@@ -197,7 +197,7 @@ USES = {
     "device": set(),
     "options": {"_core", "checks", "device", "flat"},
     "parameters": {"_core", "checks", "device", "flat", "options"},
-    "stream": {"_core", "flat", "options"},
+    "stream": {"_core", "checks", "flat", "options"},
     "plan": {"_core", "checks", "options"},
     "quantized": {"_core", "checks", "flat", "options", "parameters", "stream"},
     "layers": {"_core", "checks", "flat", "parameters", "quantized", "stream"},
