@@ -98,7 +98,8 @@ class Decoder(Model):
         steps : int
             T.
         previous : numpy.ndarray, optional
-            (T, B) symbols that the steps are given, the first row unused; needed with `feedback`.
+            (T, B) symbols that the steps are given; needed with `feedback`. `PADDING` is none,
+            as `generate` gives the first step.
 
         Returns
         -------
