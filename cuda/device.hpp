@@ -87,8 +87,7 @@ class Device {
   template <class Operand>
   void multiply(const Product<Operand>& product) {
     if (!workspace_.data()) workspace_ = make<char>(Products::workspace_bytes);
-    if (!products_.multiply(product, workspace_.data(), current_))
-      run(Multiply<Operand, float>{product});
+    if (!products_.multiply(product, workspace_.data(), current_)) run(Multiply<Operand>{product});
   }
 
   void sort(const int32_t* tokens, index count, int32_t* sorted, int32_t* row);

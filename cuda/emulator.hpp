@@ -10,7 +10,6 @@
 #include <cstring>
 #include <deque>
 #include <functional>
-#include <map>
 #include <mutex>
 #include <new>
 #include <numeric>
@@ -34,6 +33,8 @@ class EmulatedStreams {
   void seed(uint32_t seed) {
     const std::lock_guard lock(mutex_);
     random_.seed(seed);
+    const auto idle = [](const auto& entry) { return entry.second.tasks.empty(); };
+    if (std::ranges::all_of(queues_, idle)) queues_.clear();
   }
   uint32_t chance() {
     const std::lock_guard lock(mutex_);
@@ -41,19 +42,19 @@ class EmulatedStreams {
   }
   void push(Stream stream, std::function<void()> task) {
     const std::lock_guard lock(mutex_);
-    queues_[stream].tasks.push_back(std::move(task));
+    queue(stream).tasks.push_back(std::move(task));
   }
   void order(Stream first, Stream later) {
     const std::lock_guard lock(mutex_);
-    const uint64_t last = end(queues_[first]);
-    queues_[later].tasks.push_back([=, this] { run(first, last); });
+    const uint64_t last = end(queue(first));
+    queue(later).tasks.push_back([=, this] { run(first, last); });
   }
   // By chance, other streams are far ahead or have not begun.
   void wait(Stream stream) {
     const std::lock_guard lock(mutex_);
     if (random_() % 2)
       for (const auto& [other, queue] : queues_) run(other, end(queue));
-    run(stream, end(queues_[stream]));
+    run(stream, end(queue(stream)));
   }
 
  private:
@@ -62,17 +63,22 @@ class EmulatedStreams {
     uint64_t done = 0;
   };
   static uint64_t end(const Queue& queue) { return queue.done + queue.tasks.size(); }
+  Queue& queue(Stream stream) {
+    for (auto& [other, queue] : queues_)
+      if (other == stream) return queue;
+    return queues_.emplace_back(stream, Queue()).second;
+  }
   void run(Stream stream, uint64_t end) {
-    for (Queue& queue = queues_[stream]; queue.done < end;) {
-      const auto task = std::move(queue.tasks.front());
-      queue.tasks.pop_front();
-      ++queue.done;  // also if it fails
+    for (Queue& own = queue(stream); own.done < end;) {
+      const auto task = std::move(own.tasks.front());
+      own.tasks.pop_front();
+      ++own.done;  // also if it fails
       task();
     }
   }
 
   std::mutex mutex_;
-  std::map<Stream, Queue> queues_;
+  std::deque<std::pair<Stream, Queue>> queues_;  // in the order of their first use
   std::mt19937 random_;
 };
 
@@ -144,7 +150,7 @@ class Emulator {
   template <class Operand>
   void multiply(const Product<Operand>& p) {
     require(p.a), require(p.b), require(p.c);
-    run(Multiply<Operand, double>{p});
+    run(Multiply<Operand>{p});
   }
 
   void sort(const int32_t* tokens, index count, int32_t* sorted, int32_t* row) {

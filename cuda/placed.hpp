@@ -46,7 +46,7 @@ class Placed {
       if (given.packed) Machine::order(machine.stream(), given.packed->stream());  // to free it
       for (const View& view : tape->in.views) leave_view(view, machine);
       if (given.parameters) leave_view(*given.parameters, machine);
-      if (!stream) machine.wait();  // as `end` would, with the GIL
+      if (!stream) machine.wait();  // as `end` would, but without the GIL
     }
     if (!call.record) return py::make_tuple(std::move(y), last.object(), py::none());
     forget_streams_of_the_thread(*tape);

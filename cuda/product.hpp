@@ -27,8 +27,8 @@ struct Product {
   bool accumulate = false;
 };
 
-// A kernel for it, where there is no better one; sums are formed in a Real.
-template <class Operand, class Real>
+// A kernel for it, where there is no better one.
+template <class Operand>
 struct Multiply {
   Product<Operand> p;
 
@@ -36,9 +36,9 @@ struct Multiply {
   RNNFAST_HD void operator()(index i) const {
     const index row = i / p.c.columns, column = i % p.c.columns;
     float& to = p.c.at(row, column);
-    Real sum = p.accumulate ? to : 0.0f;
+    double sum = p.accumulate ? to : 0.0f;
     for (index n = 0; n < p.a.width(); ++n)
-      sum += Real{to_float(p.a.at(row, n))} * to_float(p.b.at(n, column));
+      sum += double{to_float(p.a.at(row, n))} * to_float(p.b.at(n, column));
     to = static_cast<float>(sum);
   }
 };

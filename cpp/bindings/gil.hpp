@@ -33,7 +33,7 @@ class WithoutGil {
   PyThreadState* thread_;
 };
 
-// On a thread inside WithoutGil.
+// On any thread of Python's, also one that has the GIL.
 class WithGil {
  public:
   WithGil() {
