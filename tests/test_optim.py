@@ -126,7 +126,7 @@ def test_optimizers_refuse(rng):
     for wrong in ({"lr": -1.0}, {"lr": math.nan}, {"lr": 1.0, "momentum": -0.1}):
         with pytest.raises(ValueError, match="expected"):
             SGD(parameters, **wrong)
-    with pytest.raises(ValueError, match="nesterov needs a momentum"):
+    with pytest.raises(ValueError, match="with nesterov, expected above 0"):
         SGD(parameters, 0.1, nesterov=True)
     for wrong in ({"betas": (1.0, 0.9)}, {"betas": (0.9, -0.1)}, {"eps": -1e-8}):
         with pytest.raises(ValueError, match="expected"):
@@ -197,6 +197,15 @@ def test_the_common_part_cannot_be_made(rng):
         Optimizer(rng.standard_normal(3), 0.1, ())
 
 
+def test_numbers_may_be_arrays_without_axes(rng):
+    a, b = rng.standard_normal((2, SIZE))
+    c = a.copy()
+    SGD(a, np.array(0.1)).step(b, lr=np.array(0.2))
+    SGD(c, 0.1).step(b, lr=0.2)
+    np.testing.assert_array_equal(a, c)
+    assert clip_grad_norm(b, np.array(1)) > 1.0
+
+
 @pytest.mark.parametrize("factor", [0.3, 0.999, 1.5])
 def test_clipping(rng, factor):
     gradient = rng.standard_normal(SIZE)
@@ -230,6 +239,23 @@ def test_norms_of_numbers_whose_squares_have_no_room(values, dtype):
     clip_grad_norm(gradient, 1.0)
     expected = kept.astype(float) * min(1.0, 1.0 / norm)
     np.testing.assert_allclose(gradient, expected, rtol=1e-2 if dtype == "float16" else 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "value", "dtype", "limit"),
+    [
+        (10_000, 6e4, "float16", 1.0),
+        (10_000, 6e4, "float16", 0.1),
+        (10_000, 3e38, "float32", 1e-3),
+        (10_000, 3e38, "float32", 1e-5),
+        (100, 1e307, "float64", 1e-16),
+    ],
+)
+def test_large_gradients_are_clipped_far_below_them(size, value, dtype, limit):
+    gradient = np.full(size, value, dtype)
+    clip_grad_norm(gradient, limit)
+    norm = math.sqrt(np.square(gradient, dtype="float64").sum())
+    assert norm == pytest.approx(limit, rel=1e-3 if dtype == "float16" else 1e-6)
 
 
 def test_the_norm_of_nothing_is_zero():

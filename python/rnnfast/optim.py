@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -147,7 +149,7 @@ class SGD(Optimizer):
         self.weight_decay = _not_negative("weight_decay", weight_decay)
         self.nesterov = checks.flag("optimizer: nesterov", nesterov)
         if self.nesterov and self.momentum == 0.0:
-            raise ValueError("optimizer: nesterov needs a momentum above 0")
+            raise ValueError("optimizer: momentum is 0.0 with nesterov, expected above 0")
         super().__init__(parameters, lr, ("momentum_buffer",) if self.momentum else ())
 
     def _update(self, p: Array, g: Array, moments: list[Array], scratch: Array, lr: float) -> None:
@@ -298,8 +300,23 @@ def clip_grad_norm(gradient: Array, max_norm: float) -> float:
     norm = _norm(gradient)
     scale = max_norm / (norm + 1e-6)
     if scale < 1.0 and math.isfinite(norm):
+        if scale < _smallest_sum(gradient.dtype):  # the type has too few digits for it, or none
+            largest = _largest(gradient)
+            gradient /= largest
+            scale = max_norm / (norm / largest)
         gradient *= scale
     return norm
+
+
+@cache
+def _smallest_sum(dtype: np.dtype[Any]) -> float:
+    """Beside which what is too small for the type does not matter."""
+    limits = np.finfo(dtype)
+    return float(limits.tiny / limits.eps)
+
+
+def _largest(gradient: Array) -> float:
+    return float(np.maximum(gradient.max(initial=0.0), -gradient.min(initial=0.0)))
 
 
 def _norm(gradient: Array) -> float:
@@ -307,11 +324,9 @@ def _norm(gradient: Array) -> float:
     blocks = [gradient[i : i + _BLOCK] for i in range(0, gradient.size, _BLOCK)]
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         squares = sum(float(np.dot(block, block)) for block in blocks)
-    limits = np.finfo(gradient.dtype)
-    # Squares below the smallest number may be missing: too little to matter beside such a sum.
-    if gradient.size * float(limits.tiny / limits.eps) <= squares < math.inf:
+    if gradient.size * _smallest_sum(gradient.dtype) <= squares < math.inf:
         return math.sqrt(squares)
-    largest = float(np.max([np.abs(block).max() for block in blocks], initial=0.0))
+    largest = _largest(gradient)
     if largest == 0.0 or not math.isfinite(largest):
         return largest
     shares = (block.astype(np.float64) / largest for block in blocks)
