@@ -215,7 +215,7 @@ USES = {
     "parallel": {"flat"},
     "models": {"checks", "data", "flat", "layers", "nn"},
     "gradients": {"flat", "models"},
-    "train": {"checks", "flat", "models", "optim", "parallel"},
+    "train": {"checks", "flat", "models", "optim", "parallel", "settings"},
     "systems": {
         "confusion", "data", "flat", "models", "nn", "parallel", "plot", "settings", "train",
     },

@@ -23,6 +23,7 @@ from .flat import Array
 from .models import Model
 from .optim import Optimizer, clip_grad_norm
 from .parallel import Alone, Group
+from .settings import SCHEDULES
 
 WARMUP = 50  # steps over which the learning rate rises
 _CALIBRATION = (4.0, 40)  # seconds and steps, whichever comes first, that are timed
@@ -67,8 +68,17 @@ class TrainingPlan:
     floor: float = 0.02
     schedule: str = "cosine"
 
+    def __post_init__(self) -> None:
+        checks.number("plan: lr", self.lr, checks.NOT_NEGATIVE)
+        if self.total is not None:
+            checks.integer("plan: total", self.total, 0)
+        checks.integer("plan: warmup", self.warmup, 0)
+        checks.number("plan: floor", self.floor, checks.PROBABILITY)
+        checks.choice("plan: schedule", self.schedule, SCHEDULES)
+
     def of_length(self, total: int) -> TrainingPlan:
         """Return the same plan over `total` steps, with a warm-up that fits them."""
+        total = checks.integer("plan: total", total, 0)
         return replace(self, total=total, warmup=max(1, min(self.warmup, total // 5)))
 
     def rate(self, step: int) -> float:
