@@ -156,9 +156,9 @@ LOADS: dict[str, tuple[Change, type[Exception], str]] = {
     "list": (
         lambda d: list(d.items()),
         TypeError,
-        "state_dict is a list, expected a mapping of names to arrays",
+        "mapping is a list, expected a mapping of names to arrays",
     ),
-    "None": (lambda _: None, TypeError, "state_dict is a NoneType, expected a mapping"),
+    "None": (lambda _: None, TypeError, "mapping is a NoneType, expected a mapping"),
 }
 
 

@@ -44,7 +44,7 @@ def test_vocabulary_refuses():
     for wrong in ("", "abca"):
         with pytest.raises(ValueError, match="each once"):
             Vocabulary(wrong)
-    with pytest.raises(IndexError):
+    with pytest.raises(ValueError, match="vocabulary: tokens has"):
         Vocabulary("ab").decode(np.array([2]))
     assert Vocabulary("ab").encode("").shape == (0,)
 

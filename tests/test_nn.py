@@ -94,7 +94,7 @@ def test_dense_state_dict(rng, bias):
         (lambda d: d | {"weight": d["weight"].T}, ValueError, "weight has shape (3, 2), expec"),
         (lambda d: d | {"bias": d["bias"] > 0}, ValueError, "bias has dtype bool, expected real"),
         (lambda d: d | {"bias": [1e300, 0]}, ValueError, "bias has values too large, expected f"),
-        (list, TypeError, "state_dict is a list, expected a mapping of names to"),
+        (list, TypeError, "mapping is a list, expected a mapping of names to"),
     ],
 )
 def test_a_dense_state_dict_that_does_not_fit_changes_nothing(rng, change, error, message):

@@ -134,6 +134,19 @@ def test_copies_are_their_own(rng):
         assert model.flat.all()
 
 
+def test_what_makes_arrays_will_do(rng):
+    class Foreign:
+        def __init__(self, array):
+            self.array = array
+
+        def __array__(self, dtype=None, copy=None):
+            return self.array
+
+    model, x = OutputMapRNN(3, 4, 2, rng=0), rng.standard_normal((5, 2, 3)).astype("f")
+    np.testing.assert_array_equal(model(Foreign(x))[0], model(x)[0])
+    np.testing.assert_array_equal(model.step(Foreign(x[0]))[0], model.step(x[0])[0])
+
+
 def test_it_has_a_fixed_point(rng):
     model, x, *_ = case(rng)
     model.flat *= 0.5

@@ -503,6 +503,31 @@ RNG = np.random.default_rng(0)
 
 DATA: list[Case] = [
     (
+        lambda: data.Vocabulary("ab").decode([1, -1]),
+        ValueError,
+        "vocabulary: tokens has -1, expected 0 to 1",
+    ),
+    (
+        lambda: data.Vocabulary("ab").decode([0.5]),
+        ValueError,
+        "vocabulary: tokens has dtype float64, expected integers",
+    ),
+    (
+        lambda: data.Vocabulary("ab").spell(-1, None),
+        ValueError,
+        "vocabulary: token is -1, expected 0 to 1",
+    ),
+    (
+        lambda: data.WordVocabulary(["a"]).decode([2]),
+        ValueError,
+        "vocabulary: tokens has 2, expected 0 to 1",
+    ),
+    (
+        lambda: data.WordVocabulary("ab"),
+        TypeError,
+        "vocabulary: words is a str, expected a sequence of strings",
+    ),
+    (
         lambda: data.TokenStreams(TOKENS, 2, 0),
         ValueError,
         "streams: seq_length is 0, expected at least 1",
@@ -725,6 +750,18 @@ TRAIN: list[Case] = [
         TypeError,
         "train: optimizer is a str, expected an Optimizer",
     ),
+    (lambda: train.TrainingPlan("a"), TypeError, "plan: lr is a str, expected a number"),
+    (
+        lambda: train.TrainingPlan(0.1, schedule="step"),
+        ValueError,
+        "plan: schedule is 'step', expected 'cosine' or 'linear' or 'constant'",
+    ),
+    (lambda: train.TrainingPlan(0.1, floor=-3), ValueError, "plan: floor is -3, expected 0 to 1"),
+    (
+        lambda: train.TrainingPlan(0.1).of_length(-5),
+        ValueError,
+        "plan: total is -5, expected at least 0",
+    ),
     (lambda: trainer(plan=0.1), TypeError, "train: plan is a float, expected a TrainingPlan"),
     (lambda: trainer(clip="a"), TypeError, "train: clip is a str, expected a number"),
     (lambda: trainer(clip=0), ValueError, "train: clip is 0, expected above 0"),
@@ -752,7 +789,8 @@ def test_arrays_that_no_file_can_hold_are_named(dtype: str, tmp_path: Path) -> N
     pytest.importorskip("safetensors", reason="checkpoints are safetensors files")
     path = tmp_path / "weights.safetensors"
     weights = {"a": np.zeros(2), "b": np.zeros(2, dtype)}
-    text = f"{path}: b has dtype {np.dtype(dtype)}, expected one that safetensors has"
+    known = "bool, integers, floats of 16 to 64 bits or complex64"
+    text = f"{path}: b has dtype {np.dtype(dtype)}, expected {known}"
     with refused(ValueError, text):
         checkpoint.save_weights(path, weights)
     with refused(ValueError, text.replace("b has", "model.b has")):
@@ -763,7 +801,16 @@ def test_arrays_that_no_file_can_hold_are_named(dtype: str, tmp_path: Path) -> N
 CHECKPOINTS: list[Case] = [
     (lambda: checkpoint.load(3), TypeError, "load: path is a int, expected a path"),
     (lambda: checkpoint.load(__file__, 3), TypeError, "load: kind is a int, expected a string"),
-    (lambda: checkpoint.save_weights(3, {}), TypeError, "save: path is a int, expected a path"),
+    (
+        lambda: checkpoint.save_weights(3, {}),
+        TypeError,
+        "save_weights: path is a int, expected a path",
+    ),
+    (
+        lambda: checkpoint.save_weights("file", {"a": [[1], [2, 3]]}),
+        ValueError,
+        "file: a is no array, expected one",
+    ),
     (
         lambda: checkpoint.save_weights("file", []),
         TypeError,

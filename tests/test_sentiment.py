@@ -284,7 +284,10 @@ def test_options_reach_the_training(run, data):
         (["--class-weights", "x"], "--class-weights is 'x', expected one of none, balanced"),
         (["--mask", "1"], "--mask is 1.0, expected at least 0 and below 1"),
         (["--projection", "0"], "--projection is 0, expected at least 1"),
-        (["--text-column", "x"], "expected both of --text-column and --label-column, or none"),
+        (
+            ["--text-column", "x"],
+            "read_labelled: text_column is 'x' and label_column None",
+        ),
         (
             ["--text-column", "x", "--label-column", "y"],
             "texts.tsv, line 1: no column 'y', expected one of bad, ",

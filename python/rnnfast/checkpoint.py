@@ -68,6 +68,7 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
     ValueError
         If an array is of a type that the file cannot hold.
     """
+    checks.path("save: path", path)
     checks.instance("save: checkpoint", checkpoint, Checkpoint, "a Checkpoint")
     arrays = {
         f"{group}.{name}": array
@@ -107,6 +108,7 @@ def load(path: str | Path, kind: str | None = None) -> Checkpoint:
         If it is truncated, not a checkpoint of this library, of a later format, or of another
         kind.
     """
+    checks.path("load: path", path)
     if kind is not None:
         checks.string("load: kind", kind)
     metadata, arrays = _read(path, "", "a checkpoint")
@@ -140,6 +142,7 @@ def save_weights(path: str | Path, weights: Arrays) -> None:
     ValueError
         If an array is of a type that the file cannot hold.
     """
+    checks.path("save_weights: path", path)
     checks.instance("save_weights: weights", weights, Mapping, "a mapping of names to arrays")
     _write(path, weights, None)
 
@@ -170,6 +173,7 @@ def load_weights(path: str | Path, prefix: str = "") -> dict[str, NDArray[Any]]:
         If it is truncated or no safetensors file, if no name begins with the prefix, or an array's
         type is none of NumPy's.
     """
+    checks.path("load_weights: path", path)
     checks.string("load_weights: prefix", prefix)
     _, arrays = _read(path, prefix, "a safetensors file")
     if prefix and not arrays:
@@ -181,16 +185,22 @@ def _write(path: str | Path, arrays: Arrays, metadata: dict[str, str] | None) ->
     from safetensors import SafetensorError
     from safetensors.numpy import save as serialise
 
-    checks.path("save: path", path)
     for name in arrays:
         checks.string(f"{path}: name of an array", name)
-    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    contiguous = {name: _contiguous(f"{path}: {name}", array) for name, array in arrays.items()}
     try:
         content = serialise(contiguous, metadata)
     except SafetensorError:
         _check_dtypes(path, contiguous)  # which tells what safetensors does not: the array
         raise
     write_atomically(path, content)
+
+
+def _contiguous(what: str, given: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(given, order="C")
+    except ValueError:
+        raise ValueError(f"{what} is no array, expected one") from None
 
 
 def _check_dtypes(path: str | Path, arrays: Arrays) -> None:
@@ -203,7 +213,8 @@ def _check_dtypes(path: str | Path, arrays: Arrays) -> None:
             serialise({name: np.empty(0, array.dtype)})
         except SafetensorError:
             raise ValueError(
-                f"{path}: {name} has dtype {array.dtype}, expected one that safetensors has"
+                f"{path}: {name} has dtype {array.dtype}, "
+                "expected bool, integers, floats of 16 to 64 bits or complex64"
             ) from None
 
 
@@ -213,7 +224,6 @@ def _read(
     """Metadata and the arrays whose names begin with `prefix`."""
     from safetensors import SafetensorError, safe_open
 
-    checks.path("load: path", path)
     _check_regular(path)
     with open(path, "rb"):  # safetensors' own error for a missing or forbidden file says less
         pass

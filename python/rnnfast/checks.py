@@ -77,7 +77,9 @@ def integer(
 
 
 def number(what: str, value: float, within: Range) -> float:
-    """Accept real numbers of any type within a range."""
+    """Accept real numbers of any type, or arrays without axes of one, within a range."""
+    if not isinstance(value, Real) and getattr(value, "ndim", None) == 0:
+        value = array_like(what, value, "fiu").item()
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         raise wrong_type(what, value, "a number")
     try:
@@ -116,7 +118,9 @@ def path(what: str, value: str | os.PathLike[str]) -> None:
 
 
 def parts(what: str, value: Iterable[Any], expected: str) -> tuple[Any, ...]:
-    """Accept what has parts, such as a list."""
+    """Accept what has parts, such as a list, and is no string, whose parts nobody means."""
+    if isinstance(value, str):
+        raise wrong_type(what, value, expected)
     try:
         return tuple(value)
     except TypeError:
@@ -152,6 +156,21 @@ def array(what: str, value: Any, kinds: str) -> Array:
     return _of_kind(what, value, kinds)
 
 
+def made_array(what: str, value: Any) -> Array:
+    """Accept what makes an array of itself, as another library's arrays do, as the core does."""
+    kind = type(value)
+    try:
+        if hasattr(kind, "__array__"):
+            return np.asarray(value)
+        if hasattr(kind, "__dlpack__"):
+            return np.from_dlpack(value)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _makes_none(what, value, error) from error
+    raise wrong_type(what, value, "a NumPy array")
+
+
 def array_like(what: str, value: npt.ArrayLike, kinds: str, axes: str = "") -> Array:
     """Accept what NumPy makes an array of, such as a list; `axes` are those in the words."""
     try:
@@ -159,7 +178,15 @@ def array_like(what: str, value: npt.ArrayLike, kinds: str, axes: str = "") -> A
     except ValueError:
         shape = f" of shape {axes}" if axes else ""
         raise ValueError(f"{what} is no array, expected {_KINDS[kinds]}{shape}") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _makes_none(what, value, error) from error
     return _of_kind(what, made, kinds)
+
+
+def _makes_none(what: str, value: object, error: Exception) -> TypeError:
+    return TypeError(f"{what} is a {type(value).__name__} that makes no NumPy array: {error}")
 
 
 def _of_kind(what: str, value: Array, kinds: str) -> Array:

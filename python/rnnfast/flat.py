@@ -41,20 +41,7 @@ class Named:
         return checks.wrong_type(self._argument(name), value, expected)
 
     def _as_array(self, name: str, value: Any) -> Array:
-        """Return the array that another library's object makes of itself, as the core does."""
-        kind = type(value)
-        try:
-            if hasattr(kind, "__array__"):
-                return np.asarray(value)
-            if hasattr(kind, "__dlpack__"):
-                return np.from_dlpack(value)
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise TypeError(
-                f"{self._name}: {name} is a {kind.__name__} that makes no NumPy array: {error}"
-            ) from error
-        raise self._wrong_type(name, value, "a NumPy array")
+        return checks.made_array(self._argument(name), value)
 
 
 class FlatParameters(Named, ABC):
@@ -132,7 +119,7 @@ class FlatParameters(Named, ABC):
             Nothing is changed then.
         """
         if not isinstance(mapping, Mapping):
-            raise self._wrong_type("state_dict", mapping, "a mapping of names to arrays")
+            raise self._wrong_type("mapping", mapping, "a mapping of names to arrays")
         missing = [name for name in self._parameters if name not in mapping]
         surplus = [name for name in mapping if name not in self._parameters]
         if missing or surplus:

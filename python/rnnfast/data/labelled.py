@@ -295,7 +295,10 @@ def read_labelled(
         if column is not None:
             checks.string(f"read_labelled: {name}", column)
     if (text_column is None) != (label_column is None):
-        raise ValueError("expected both of --text-column and --label-column, or none")
+        raise ValueError(
+            f"read_labelled: text_column is {text_column!r} and label_column {label_column!r}, "
+            "expected both or none"
+        )
     wanted = None if text_column is None or label_column is None else (label_column, text_column)
     path = Path(path)
     return number_texts(str(path), lambda: read_rows(path, encoding, wanted), seq_length, seed)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rnnfast import checks
 
@@ -59,7 +59,9 @@ class Vocabulary:
     def __init__(self, characters: str) -> None:
         checks.string("vocabulary: characters", characters)
         if not characters or len(set(characters)) != len(characters):
-            raise ValueError("vocabulary: expected at least one character, each once")
+            raise ValueError(
+                f"vocabulary: characters is {characters!r}, expected at least one, each once"
+            )
         self.characters = "".join(sorted(characters))
         self._codes = _code_points(self.characters)
         # The last entry, to which every larger code point is clipped, stays unknown.
@@ -121,13 +123,31 @@ class Vocabulary:
         return tokens
 
     def decode(self, tokens: NDArray[np.integer[Any]]) -> str:
-        """Turn numbers in [0, len(self)) back into text; others raise IndexError."""
-        chosen = self._codes[np.asarray(tokens, np.int64)]
+        """Turn numbers in [0, len(self)) back into text.
+
+        Raises
+        ------
+        ValueError
+            If they are no integers, or not in that range.
+        """
+        chosen: NDArray[np.uint32] = self._codes[checked_tokens(tokens, len(self))]
         return chosen.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
     def spell(self, token: int, before: int | None) -> str:
         """Return the character of a token; what stands before makes no difference."""
-        return self.characters[token]
+        return self.characters[checks.integer("vocabulary: token", token, 0, len(self) - 1)]
+
+
+def checked_tokens(tokens: ArrayLike, count: int) -> NDArray[np.integer[Any]]:
+    """Refuse what are no numbers of a vocabulary of so many."""
+    if np.size(tokens) == 0:
+        return np.empty(0, np.int64)
+    checked: NDArray[np.integer[Any]] = checks.array_like("vocabulary: tokens", tokens, "iu")
+    wrong = (checked < 0) | (checked >= count)
+    if wrong.any():
+        first = checked[wrong][0]
+        raise ValueError(f"vocabulary: tokens has {first}, expected 0 to {count - 1}")
+    return checked
 
 
 def _code_points(text: str) -> NDArray[np.uint32]:

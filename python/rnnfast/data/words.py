@@ -23,6 +23,7 @@ from .text import (
     HELD_OUT_LIMIT,
     Corpus,
     Tokens,
+    checked_tokens,
     held_out_size,
     number,
     python_sources,
@@ -68,8 +69,12 @@ class WordVocabulary:
     def __init__(self, words: Sequence[str], lines: str = "join") -> None:
         given = checks.parts("vocabulary: words", words, "a sequence of strings")
         self.words = [checks.string(f"vocabulary: words[{i}]", w) for i, w in enumerate(given)]
-        if not self.words or len(set(self.words)) != len(self.words):
-            raise ValueError("vocabulary: expected at least one word, each once")
+        different = len(set(self.words))
+        if not self.words or different != len(self.words):
+            raise ValueError(
+                f"vocabulary: words has {len(self.words)}, {different} of them different, "
+                "expected at least one, each once"
+            )
         self.lines = checks.choice("vocabulary: lines", lines, LINES)
         self._numbers = {word: token for token, word in enumerate(self.words, 1)}
         self._spelled = [UNKNOWN, *(w if "\n" in w else w.strip(" ") for w in self.words)]
@@ -160,10 +165,16 @@ class WordVocabulary:
         return min(known, default=self.unknown)
 
     def decode(self, tokens: NDArray[np.integer[Any]]) -> str:
-        """Write tokens in [0, len(self)) as text."""
+        """Write tokens in [0, len(self)) as text.
+
+        Raises
+        ------
+        ValueError
+            If they are no integers, or not in that range.
+        """
         before: int | None = None
         pieces = []
-        for token in map(int, tokens):
+        for token in map(int, checked_tokens(tokens, len(self))):
             pieces.append(self.spell(token, before))
             before = token
         return "".join(pieces)
@@ -173,7 +184,7 @@ class WordVocabulary:
 
         The space between the two is written with the second one.
         """
-        text = self._spelled[token]
+        text = self._spelled[checks.integer("vocabulary: token", token, 0, len(self) - 1)]
         return f" {text}" if before is not None and self._apart(before, token) else text
 
     def _apart(self, before: int, token: int) -> bool:

@@ -177,13 +177,13 @@ class OutputMapRNN(Model):
         state : numpy.ndarray
             After the step.
         """
-        s, after = self.recurrence.step(self._features(x), state)
+        x = self._features(x)
+        s, after = self.recurrence.step(x, state)
         return self._activation(self.output(_joined(x[None], state, s[None])))[0], after
 
-    @staticmethod
-    def _features(x: Array) -> Array:
+    def _features(self, x: Any) -> Array:
         """Refuse tokens, of which the output map would know nothing."""
-        return checks.array("model: x", x, "f")
+        return checks.array("model: x", checks.made_array("model: x", x), "f")
 
 
 def _joined(x: Array, state: State, s: Array) -> Array:
