@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import rnnfast
-from rnnfast.checkpoint import save_weights
+from rnnfast.checkpoint import load_weights, save_weights
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -32,12 +32,12 @@ def module(layer: Any) -> Any:
 
 
 def blocks() -> list[str]:
-    """The README's Python: layers, their use, the bridges."""
+    """The README's Python: layers, their use, the bridges, a training."""
     return re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), flags=re.DOTALL)
 
 
 def test_the_examples_run(rng: np.random.Generator) -> None:
-    first, second, _ = blocks()
+    first, second, _, _ = blocks()
     names: dict[str, Any] = {}
     exec(first, names)
     assert names["grads"].x.shape == names["x"].shape
@@ -92,3 +92,17 @@ def test_the_bridges_run(
     assert (tmp_path / "lstm.onnx").exists()
     assert type(names["model"][0]) is torch.nn.LSTM
     np.testing.assert_array_equal(gru.parameters["weight_hh_l0"], wanted["weight_hh_l0"])
+
+
+def test_the_training_runs(
+    rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    x = rng.standard_normal((20, 8, 3), dtype=np.float32)
+    names: dict[str, Any] = {"rnnfast": rnnfast, "batches": [(x, x[:, :, :1])] * 100}
+    exec(blocks()[3], names)
+    assert names["loss"] < 0.2
+    saved = load_weights("weights.safetensors")
+    np.testing.assert_array_equal(
+        names["model"].parameters["projection.bias"], saved["projection.bias"]
+    )
