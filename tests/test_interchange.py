@@ -223,7 +223,9 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "layer.safetensors"
     weights = rnnfast.GRU(3, 4, rng=0).state_dict()
     save_weights(path, weights)
-    with pytest.raises(ValueError, match=r"layer\.safetensors: no array's name begins with 'rnn'"):
+    with pytest.raises(
+        ValueError, match=r"layer\.safetensors: no array's name begins with 'rnn': bias_hh"
+    ):
         load_weights(path, "rnn")
     with pytest.raises(ValueError, match="but not a checkpoint of rnnfast"):
         rnnfast.checkpoint.load(path)  # type: ignore[attr-defined]
@@ -234,12 +236,24 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         load_weights(tmp_path / "nothing")
 
 
-def test_types_that_numpy_has_not_are_named(tmp_path: Path) -> None:
+def test_bfloat16_is_read_as_float32(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="bfloat16 tensors need torch")
     from safetensors.torch import save_file
 
     path = tmp_path / "model.safetensors"
-    save_file({"a": torch.ones(2).bfloat16(), "b.w": torch.ones(2).half()}, path)
-    with pytest.raises(ValueError, match="safetensors: a is stored as BF16, expected one of"):
-        load_weights(path)
+    weights = torch.randn(3, 5).bfloat16()
+    save_file({"a": weights, "none": weights[:0], "b.w": torch.ones(2).half()}, path)
+    found = load_weights(path)
+    assert_same(
+        found, {"a": weights.float().numpy(), "none": np.ones((0, 5), "f"), "b.w": np.ones(2, "f2")}
+    )
+    assert found["a"].dtype == np.float32
     assert_same(load_weights(path, "b."), {"w": np.ones(2, "f2")})
+
+
+def test_types_that_no_parameter_has_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_weights(path, {"a": np.ones(2, "c8"), "b": np.ones(2)})
+    with pytest.raises(ValueError, match="safetensors: a is stored as C64, expected one of"):
+        load_weights(path)
+    assert_same(load_weights(path, "b"), {"": np.ones(2)})

@@ -12,7 +12,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,7 @@ def save_weights(path: str | Path, weights: Arrays) -> None:
 
 
 def load_weights(path: str | Path, prefix: str = "") -> dict[str, NDArray[Any]]:
-    """Read arrays from any safetensors file.
+    """Read arrays from any safetensors file; those of bfloat16 become float32.
 
     Parameters
     ----------
@@ -176,8 +176,6 @@ def load_weights(path: str | Path, prefix: str = "") -> dict[str, NDArray[Any]]:
     checks.path("load_weights: path", path)
     checks.string("load_weights: prefix", prefix)
     _, arrays = _read(path, prefix, "a safetensors file")
-    if prefix and not arrays:
-        raise ValueError(f"{path}: no array's name begins with {prefix!r}")
     return {name.removeprefix(prefix): array for name, array in arrays.items()}
 
 
@@ -230,15 +228,36 @@ def _read(
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+            every = list(file.keys())
+            names = [name for name in every if name.startswith(prefix)]
             kinds = {name: file.get_slice(name).get_dtype() for name in names}
             arrays = {name: file.get_tensor(name) for name in names if kinds[name] in _KINDS}
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: truncated, or not {expected} ({error})") from None
+    if prefix and not names:
+        some = ", ".join(every[:3]) or "there are none"
+        raise ValueError(f"{path}: no array's name begins with {prefix!r}: {some}")
+    halves = [name for name in names if kinds[name] == "BF16"]
+    arrays |= _read_bfloat16(path, halves) if halves else {}
     for name in names:
         if name not in arrays:
-            raise ValueError(f"{path}: {name} is stored as {kinds[name]}, expected one of {_KINDS}")
+            known = (*_KINDS, "BF16")
+            raise ValueError(f"{path}: {name} is stored as {kinds[name]}, expected one of {known}")
     return metadata, arrays
+
+
+def _read_bfloat16(path: str | Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Read what NumPy has no type for as float32, of which it is the upper half."""
+    arrays = {}
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        for name in names:
+            start, end = header[name]["data_offsets"]
+            file.seek(8 + size + start)
+            halves = np.frombuffer(file.read(end - start), "<u2").astype(np.uint32)
+            arrays[name] = (halves << 16).view(np.float32).reshape(header[name]["shape"])
+    return arrays
 
 
 def _description(path: str | Path, metadata: Mapping[str, str]) -> dict[str, Any]:
