@@ -175,7 +175,7 @@ class WordVocabulary:
         before: int | None = None
         pieces = []
         for token in map(int, checked_tokens(tokens, len(self))):
-            pieces.append(self.spell(token, before))
+            pieces.append(self._written(token, before))
             before = token
         return "".join(pieces)
 
@@ -184,7 +184,11 @@ class WordVocabulary:
 
         The space between the two is written with the second one.
         """
-        text = self._spelled[checks.integer("vocabulary: token", token, 0, len(self) - 1)]
+        token = checks.integer("vocabulary: token", token, 0, len(self) - 1)
+        return self._written(token, before)
+
+    def _written(self, token: int, before: int | None) -> str:
+        text = self._spelled[token]
         return f" {text}" if before is not None and self._apart(before, token) else text
 
     def _apart(self, before: int, token: int) -> bool:
